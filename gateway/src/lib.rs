@@ -1,0 +1,11 @@
+//! Arcgate's data plane: logs and events in, kept durably, replayed.
+//!
+//! One folder a station, in the order in which a batch passes them:
+//! [`source`] (gRPC services) → [`decode`] (bound, decompress, count lines) → [`shard`] (one owner per log stream: numbers
+//! lines, batches, wakes readers) → [`store`] (segment logs, index, events, dedup, cursors) → [`replay`] (cursor, WebSocket).
+//! `ARCHITECTURE.md` walks one log batch and one event through the files by name.
+
+pub mod block;
+pub mod clock;
+pub mod id;
+pub mod store;

@@ -1,0 +1,15 @@
+//! The store: two append-only logs are the truth, the index is a cache.
+//!
+//! Layers, each looking only down: [`disk`] (files, behind one small trait) → [`segment`] (an append-only log of frames) →
+//! [`lines`] and [`events`] (the two logs) with [`index`] beside them. `indexed ≤ synced ≤ appended` holds for each log.
+
+pub mod disk;
+mod error;
+pub mod index;
+pub mod lines;
+
+pub use error::StoreError;
+
+/// A place in a log: the count of bytes before it, over all segments that ever were. Frames begin at multiples of 8; no frame
+/// begins at 0.
+pub type Position = u64;
