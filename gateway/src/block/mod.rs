@@ -1,7 +1,12 @@
 //! A block: a run of lines of one stream that are stored together, and never rewritten.
 //!
-//! [`format`] is its layout in the line log. The bytes of a block are text, lines ended by `\n` (a last line may lack it); they
+//! [`format`](mod@format) is its layout in the line log, [`lines`] reads it. The bytes of a block are text, lines ended by `\n` (a last line may lack it); they
 //! are kept compressed as they came or as the shard compressed them once.
+
+pub mod format;
+pub mod lines;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use std::sync::Arc;
