@@ -7,8 +7,9 @@
 
 pub mod access;
 pub mod block;
+pub mod budget;
 pub mod clock;
 pub mod id;
 pub mod lookup;
-pub mod replay;
+
 pub mod store;

@@ -19,7 +19,7 @@ use crossbeam::sync::Parker;
 
 use super::disk::Disk;
 use super::index::{Index, StreamRecord};
-use super::segment::{LogKind, SegmentLog, SegmentOptions};
+use super::segment::{SegmentLog, SegmentOptions};
 use super::{Position, StoreError};
 use crate::block::{Block, format};
 use crate::id::StepRunId;
@@ -117,7 +117,7 @@ impl LineStore {
             indexed: Arc::clone(&indexed),
             room: room.unparker().clone(),
         };
-        let writer = Writer { log: log_writer, input, written, indexed, room };
+        let writer = Writer { log: log.clone(), appender: log_writer, input, written, indexed, room };
         let threads = vec![
             spawn("line-writer", move || writer.run()).map_err(|e| StoreError::io("start a thread for", dir, e))?,
             spawn("line-syncer", move || syncer.run()).map_err(|e| StoreError::io("start a thread for", dir, e))?,
@@ -213,7 +213,7 @@ impl LineStore {
     /// As [`SegmentLog::read`]; [`StoreError::Damaged`] if the frame holds no readable block.
     pub fn read(&self, place: &BlockRef) -> Result<Block, StoreError> {
         let frame = self.log.read(place.position)?;
-        format::decode(frame.body).map_err(|_| self.log.damaged(place.position, "the frame holds no readable block"))
+        format::decode(&frame.body).map_err(|_| self.log.damaged(place.position, "the frame holds no readable block"))
     }
 
     /// The number after the last position that a sync covers: sinks may read up to here.

@@ -62,7 +62,7 @@ impl Batch<'_> {
         self.frames += 1;
         let position = frame.position;
         if frame.kind == BLOCK {
-            let Ok(block) = format::decode(frame.body) else {
+            let Ok(block) = format::decode(&frame.body) else {
                 tracing::warn!(position, "a block of the line log cannot be read; readers see a gap there");
                 return Ok(());
             };

@@ -52,7 +52,7 @@ impl Syncer {
             if unsynced.since.is_some() {
                 if let Err(error) = self.sync_and_index(&mut unsynced) {
                     tracing::error!(%error, "lines could not be made durable; no more input is taken until a restart");
-                    self.log.poison(&error.to_string());
+                    self.log.poison(format!("sync lines: {error}"));
                 }
                 self.room.unpark();
             }

@@ -1,6 +1,7 @@
 //! The thread that writes the line log: all that waits goes into one write, then readers see it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use crossbeam::channel::{Receiver, Sender};
@@ -8,11 +9,12 @@ use crossbeam::sync::Parker;
 
 use super::syncer::Written;
 use super::{BlockRef, StreamTail, TailBlock};
-use crate::block::{Block, Content, format};
+use crate::block::format::{self, FormatError};
+use crate::block::{Block, Content};
 use crate::budget::Permit;
 use crate::id::StepRunId;
 use crate::store::index::{LineUpdate, StreamRecord, record};
-use crate::store::segment::{FrameDraft, FrameKind, LogWriter};
+use crate::store::segment::{FrameDraft, FrameKind, LogWriter, SegmentLog};
 use crate::store::{Position, StoreError};
 
 /// A frame that holds a block.
@@ -45,9 +47,22 @@ pub struct StreamWrite {
     pub memory: Vec<Permit>,
 }
 
+/// Why blocks could not be written.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Format(#[from] FormatError),
+}
+
+/// How long a full disk is left alone.
+const RETRY: Duration = Duration::from_millis(200);
+
 /// See the module.
 pub(super) struct Writer {
-    pub(super) log: LogWriter,
+    pub(super) log: SegmentLog,
+    pub(super) appender: LogWriter,
     pub(super) input: Receiver<Vec<StreamWrite>>,
     pub(super) written: Sender<Written>,
     pub(super) indexed: Arc<std::sync::atomic::AtomicU64>,
@@ -67,30 +82,45 @@ impl Writer {
             }
             if let Err(error) = self.write(writes) {
                 tracing::error!(%error, "lines could not be written; no more input is taken until a restart");
-                self.log.log().poison(&error.to_string());
+                self.log.poison(format!("write lines: {error}"));
             }
             self.wait_for_room();
         }
     }
 
-    fn write(&mut self, writes: Vec<StreamWrite>) -> Result<(), StoreError> {
-        let bodies: Vec<(FrameKind, [Bytes; 2])> = writes.iter().flat_map(frames_of).collect();
+    /// Appends, and tries again for as long as the disk is full: senders are held back meanwhile, and what cannot wait is dropped
+    /// and counted where it comes in.
+    fn append(&mut self, drafts: &[FrameDraft<'_>]) -> Result<Vec<Position>, StoreError> {
+        let mut positions = Vec::with_capacity(drafts.len());
+        loop {
+            match self.appender.append(drafts, &mut positions) {
+                Err(error) if error.is_retryable() => {
+                    tracing::warn!(%error, "lines wait to be written; trying again");
+                    positions.clear();
+                    std::thread::park_timeout(RETRY);
+                }
+                appended => return appended.map(|()| positions),
+            }
+        }
+    }
+
+    fn write(&mut self, writes: Vec<StreamWrite>) -> Result<(), WriteError> {
+        let bodies: Vec<_> = writes.iter().flat_map(frames_of).collect::<Result<_, FormatError>>()?;
         let drafts: Vec<FrameDraft<'_>> =
             bodies.iter().map(|(kind, parts)| FrameDraft { kind: *kind, parts: parts.as_slice() }).collect();
-        let mut positions = Vec::with_capacity(drafts.len());
-        self.log.append(&drafts, &mut positions)?;
+        let positions = self.append(&drafts)?;
         metrics::histogram!("arcgate_line_write_bytes").record(size_of(&writes) as f64);
         let mut positions = positions.into_iter();
         let updates = writes.into_iter().map(|write| publish(write, &mut positions)).collect();
         // The syncer ends only after this thread has.
-        let _ = self.written.send(Written { end: self.log.end(), updates });
+        let _ = self.written.send(Written { end: self.appender.end(), updates });
         Ok(())
     }
 
     fn wait_for_room(&self) {
         use std::sync::atomic::Ordering::Acquire;
-        while self.log.end().saturating_sub(self.indexed.load(Acquire)) > MAX_UNINDEXED_BYTES
-            && self.log.log().poisoned().is_none()
+        while self.appender.end().saturating_sub(self.indexed.load(Acquire)) > MAX_UNINDEXED_BYTES
+            && self.log.poisoned().is_none()
         {
             self.room.park();
         }
@@ -108,9 +138,9 @@ fn bytes_of(block: &Block) -> usize {
     }
 }
 
-fn frames_of(write: &StreamWrite) -> impl Iterator<Item = (FrameKind, [Bytes; 2])> {
-    let mark = write.mark.then(|| (MARK, [record::encode_mark(&write.step_run, &write.record), Bytes::new()]));
-    write.blocks.iter().map(|block| (BLOCK, format::encode(block))).chain(mark)
+fn frames_of(write: &StreamWrite) -> impl Iterator<Item = Result<(FrameKind, [Bytes; 2]), FormatError>> {
+    let mark = write.mark.then(|| Ok((MARK, [record::encode_mark(&write.step_run, &write.record), Bytes::new()])));
+    write.blocks.iter().map(|block| Ok((BLOCK, format::encode(block)?))).chain(mark)
 }
 
 /// Shows a stream's blocks to its readers and makes the index's update of them.
