@@ -19,15 +19,7 @@ pub mod record;
 mod tests;
 
 pub use self::fjall::{FjallIndex, Opened};
-
-/// Which of the two logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LogKind {
-    /// The line log.
-    Lines,
-    /// The event log.
-    Events,
-}
+pub use crate::store::segment::LogKind;
 
 /// Who numbers a stream's lines; fixed by its first block.
 #[derive(Debug, Clone, PartialEq, Eq)]
