@@ -45,8 +45,8 @@ fn raw_events_are_not_copied() {
     let batch = ingest::EventBatch { batch_id: "batch-1".to_owned(), events: vec![Bytes::from(vec![7; 100_000])] };
     let request = ingest::PushEventsRequest { payload: Some(ingest::Payload::Batch(batch)) };
     let message = Bytes::from(request.encode_to_vec());
-    let place = message.as_ptr_range();
-    let Some(ingest::Payload::Batch(batch)) = ingest::PushEventsRequest::decode(message.clone()).unwrap().payload else {
+    let place = message.as_ptr_range(); // Lives as long as the events below, if they are slices of it.
+    let Some(ingest::Payload::Batch(batch)) = ingest::PushEventsRequest::decode(message).unwrap().payload else {
         panic!("not a batch");
     };
     assert!(place.contains(&batch.events[0].as_ptr()));
