@@ -6,6 +6,8 @@
 //! `ARCHITECTURE.md` walks one log batch and one event through the files by name.
 
 pub mod block;
+pub mod budget;
 pub mod clock;
+pub mod decode;
 pub mod id;
 pub mod store;
