@@ -7,6 +7,10 @@ pub mod disk;
 mod error;
 pub mod index;
 pub mod lines;
+pub mod lock;
+pub mod meta;
+pub mod segment;
+pub mod slots;
 
 pub use error::StoreError;
 
