@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use arcgate_api::gateway::v1::LogBatch;
 use bytes::Bytes;
 
 use super::DecodeError;
 use crate::block::{Codec, OutputStream, Run};
+use crate::budget::Permit;
 use crate::clock::Millis;
 use crate::id::AgentId;
 
@@ -105,6 +107,28 @@ pub struct BatchBytes {
     pub agent: AgentId,
 }
 
+impl BatchBytes {
+    /// Those of a batch as received. Its lines are of the time that its meta says, else of `now`.
+    ///
+    /// # Errors
+    /// Its compression, format or stream is none that exists.
+    pub fn of(batch: LogBatch, agent: AgentId, now: Millis) -> Result<Self, DecodeError> {
+        let said = batch.meta.and_then(|meta| meta.timestamp);
+        let time = said.map(|at| at.seconds.saturating_mul(1000).saturating_add(i64::from(at.nanos) / 1_000_000));
+        Ok(Self {
+            compression: batch.compression.try_into()?,
+            data: batch.data,
+            raw_size: batch.raw_size,
+            format: batch.format.try_into()?,
+            stream: parse_stream(&batch.stream)?,
+            level: batch.level.into(),
+            plugin: batch.plugin_name.into(),
+            time: time.unwrap_or(now),
+            agent,
+        })
+    }
+}
+
 /// Bounds on what is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodeLimits {
@@ -128,7 +152,7 @@ impl Default for DecodeLimits {
 /// A batch, ready to be stored.
 #[derive(Debug)]
 pub struct Decoded {
-    /// The lines in order, in stretches that each fit a block. Their bytes hold the memory that was taken for the batch.
+    /// The lines in order, in stretches that each fit a block.
     pub pieces: Vec<Piece>,
     /// How many lines there are in all.
     pub lines: u64,
@@ -136,6 +160,8 @@ pub struct Decoded {
     pub raw_bytes: u64,
     /// How many lines were too long and have been cut.
     pub truncated: u32,
+    /// The memory that the pieces take, to be held as long as they are.
+    pub memory: Permit,
 }
 
 /// A stretch of a batch's lines that fits a block.

@@ -28,8 +28,8 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder whose batches take their memory from `budget` until they are stored. That must not be the budget of the
-    /// messages on their way in: those are held while this is waited for.
+    /// A decoder that takes memory for batches from `budget`. That must not be the budget of the messages on their way in:
+    /// those are held while this is waited for.
     #[must_use]
     pub fn new(limits: DecodeLimits, pool: Arc<BufferPool>, budget: Budget) -> Self {
         let line_bytes = limits.line_bytes.clamp(1, DecodeLimits::MAX_LINE_BYTES);
@@ -70,7 +70,7 @@ impl Decoder {
                 // Others have the rest. All that it had is free again: so they do not wait for each other.
                 Ok(Err(DecodeError::Memory { needed })) => want = needed.max(want.saturating_mul(2)),
                 Ok(done) => return done,
-                Err(_) => return Err(DecodeError::Stopping),
+                Err(_) => return Err(DecodeError::Interrupted),
             }
         }
     }
@@ -173,11 +173,12 @@ fn pass_through(batch: &BatchBytes, owner: Owner, lines: usize, mut room: Room) 
         lines: saturated(lines),
         raw_bytes: saturated(raw_bytes),
         codec: Codec::Zstd,
-        bytes: room.bind(Owner::Received(batch.data.clone())),
+        bytes: batch.data.clone(),
         runs: vec![run(batch, lines, false)],
         ends_with_newline,
     };
-    Ok(Decoded { pieces: vec![piece], lines: lines as u64, raw_bytes: raw_bytes as u64, truncated: 0 })
+    let memory = room.into_permit();
+    Ok(Decoded { pieces: vec![piece], lines: lines as u64, raw_bytes: raw_bytes as u64, truncated: 0, memory })
 }
 
 fn run(batch: &BatchBytes, lines: usize, truncated: bool) -> Run {

@@ -72,9 +72,9 @@ pub enum DecodeError {
         /// How much it needs, as far as it got.
         needed: u64,
     },
-    /// The gateway is stopping.
-    #[error("is not read, because the gateway is stopping; send it again when it is back")]
-    Stopping,
+    /// Decoding was broken off: the gateway is stopping.
+    #[error("was not read, because the gateway is stopping; send it again when it is back")]
+    Interrupted,
 }
 
 /// How many bytes there are, as far as that was looked at.
@@ -99,6 +99,6 @@ impl DecodeError {
     /// Whether the same batch may be taken later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Memory { .. } | Self::Stopping)
+        matches!(self, Self::Memory { .. } | Self::Interrupted)
     }
 }

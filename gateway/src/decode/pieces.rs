@@ -18,17 +18,17 @@ pub(super) struct Text {
     pub(super) truncated: u32,
 }
 
-/// The pieces of `text`, whose bytes hold the memory that `room` has taken.
+/// The pieces of `text`, for which `room` has taken the memory.
 pub(super) fn cut(text: Text, room: Room) -> Decoded {
     let Text { owner, runs, lines, truncated } = text;
-    let bytes = room.bind(owner);
+    let bytes = owner.into_bytes();
     let raw_bytes = bytes.len() as u64;
     let pieces = match bytes.len() {
         0 => Vec::new(),
         1..=MAX_RAW_BYTES if runs.len() <= MAX_RUNS => vec![plain(bytes, lines, runs)],
         _ => cut_up(bytes, runs),
     };
-    Decoded { pieces, lines: lines as u64, raw_bytes, truncated }
+    Decoded { pieces, lines: lines as u64, raw_bytes, truncated, memory: room.into_permit() }
 }
 
 fn plain(bytes: Bytes, lines: usize, runs: Vec<Run>) -> Piece {

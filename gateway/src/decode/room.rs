@@ -35,10 +35,10 @@ impl Room {
         self.used = self.used.saturating_sub(bytes as u64);
     }
 
-    /// Binds all that is taken to `owner`: it goes back to the budget with the last of its bytes.
-    pub(super) fn bind(mut self, owner: Owner) -> Bytes {
+    /// What is still taken; the rest goes back.
+    pub(super) fn into_permit(mut self) -> Permit {
         self.permit.shrink_to(self.used);
-        Bytes::from_owner(Held { owner, _permit: self.permit })
+        self.permit
     }
 }
 
@@ -59,22 +59,19 @@ impl Owner {
         }
     }
 
+    /// The bytes to keep; a pooled buffer goes back to its pool with the last of them.
+    pub(super) fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Received(bytes) => bytes,
+            Self::Pooled(buffer) => Bytes::from_owner(buffer),
+        }
+    }
+
     /// What it costs to hold it.
     pub(super) fn cost(&self) -> usize {
         match self {
             Self::Received(bytes) => bytes.len(),
             Self::Pooled(buffer) => buffer.bytes.capacity(),
         }
-    }
-}
-
-struct Held {
-    owner: Owner,
-    _permit: Permit,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        self.owner.as_slice()
     }
 }
