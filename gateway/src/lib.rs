@@ -9,6 +9,7 @@ pub mod access;
 pub mod block;
 pub mod budget;
 pub mod clock;
+pub mod decode;
 pub mod id;
 pub mod lookup;
 
