@@ -12,5 +12,6 @@ pub mod clock;
 pub mod decode;
 pub mod id;
 pub mod lookup;
-
+pub mod shard;
+pub mod source;
 pub mod store;

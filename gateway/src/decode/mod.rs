@@ -5,6 +5,7 @@
 //! task, or, for a large batch, on a thread that may block. No lock is taken and nothing is allocated per line.
 
 mod batch;
+mod count;
 mod cut;
 mod decoder;
 mod error;
@@ -18,6 +19,7 @@ mod tests;
 mod wire;
 
 pub use batch::{BatchBytes, Compression, DecodeLimits, Decoded, Format, Piece, parse_stream};
+pub use count::count_in_passing;
 pub use decoder::Decoder;
 pub use error::{DecodeError, Found};
 pub use pool::BufferPool;

@@ -24,7 +24,7 @@ mod submission;
 mod tests;
 mod worker;
 
-pub use submission::{MAX_LINE, Numbering, Outcome, Payload, Refusal, Submission};
+pub use submission::{Lost, MAX_LINE, Numbering, Outcome, Payload, Refusal, Submission};
 
 use queue::Queue;
 use worker::Worker;

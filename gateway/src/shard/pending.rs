@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use memchr::memchr_iter;
 
+use crate::block::format;
 use crate::block::{Block, Codec, Content, EventOrigin, Run};
 use crate::budget::Permit;
 use crate::decode::Piece;
@@ -57,7 +58,7 @@ impl Pending {
         }
         let (text, runs) = without_first(skip, &piece);
         let fits = |open: &Open| {
-            open.first_line + u64::from(open.lines) == first_line && open.text.len() + text.len() < COALESCED_BYTES
+            open.first_line + u64::from(open.lines) == first_line && open.text.len() + text.len() < COALESCED_BYTES && open.runs.len() + piece.runs.len() <= format::MAX_RUNS
         };
         if !self.open.as_ref().is_some_and(fits) {
             self.close(of);

@@ -70,7 +70,7 @@ impl Stream {
             record.pipeline_id = Arc::clone(&batch.pipeline_id);
             self.mark = true;
         }
-        let lines_coming = lines_of(&batch.payload) + batch.dropped_before;
+        let lines_coming = batch.payload.lines() + batch.lost.lines;
         let first = match batch.numbering {
             Numbering::Agent { first_line } => first_line,
             Numbering::Gateway { .. } | Numbering::Event { .. } => record.next_line,
@@ -89,9 +89,12 @@ impl Stream {
             pending: &mut self.pending,
             counts: Counts::default(),
         };
-        adder.gap(batch.dropped_before, GapReason::QueueFull, batch.arrived);
+        adder.gap(batch.lost.lines, GapReason::QueueFull, batch.arrived);
+        if batch.lost.more {
+            adder.gap_of_unknown_size(GapReason::QueueFull, batch.arrived);
+        }
         match std::mem::replace(&mut batch.payload, Payload::Unreadable) {
-            Payload::Unreadable => adder.gap_of_unknown_size(batch.arrived),
+            Payload::Unreadable => adder.gap_of_unknown_size(GapReason::Unreadable, batch.arrived),
             Payload::Lines(pieces) => match batch.numbering {
                 Numbering::Gateway { .. } => adder.append(pieces),
                 Numbering::Agent { first_line } => adder.place(first_line, pieces),
@@ -133,13 +136,6 @@ fn check_owner(record: &StreamRecord, batch: &Submission) -> Result<(), Refusal>
             Err(Refusal::NumberedByAgent { step_run })
         }
         _ => Ok(()),
-    }
-}
-
-fn lines_of(payload: &Payload) -> u64 {
-    match payload {
-        Payload::Lines(pieces) => pieces.iter().map(|piece| u64::from(piece.lines)).sum(),
-        Payload::Unreadable => 0,
     }
 }
 
@@ -248,8 +244,8 @@ impl Adder<'_> {
         }
     }
 
-    fn gap_of_unknown_size(&mut self, time: i64) {
-        let gap = Content::Gap { reason: GapReason::Unreadable, time };
+    fn gap_of_unknown_size(&mut self, reason: GapReason, time: i64) {
+        let gap = Content::Gap { reason, time };
         fold::add_gap(self.record, self.record.next_line, 0, self.identity.epoch, time);
         self.pending.add_gap(&self.identity, self.record.next_line, 0, gap);
     }

@@ -43,6 +43,26 @@ pub enum Payload {
     Unreadable,
 }
 
+impl Payload {
+    /// How many lines there are.
+    #[must_use]
+    pub fn lines(&self) -> u64 {
+        match self {
+            Self::Lines(pieces) => pieces.iter().map(|piece| u64::from(piece.lines)).sum(),
+            Self::Unreadable => 0,
+        }
+    }
+}
+
+/// Lines that were dropped for want of room.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// So many.
+    pub lines: u64,
+    /// And others that could not be counted.
+    pub more: bool,
+}
+
 /// One batch, decoded, on its way to the shard that owns its stream.
 #[derive(Debug)]
 pub struct Submission {
@@ -56,8 +76,8 @@ pub struct Submission {
     pub numbering: Numbering,
     /// The lines.
     pub payload: Payload,
-    /// How many lines of this stream the connection has dropped since the last batch that got through.
-    pub dropped_before: u64,
+    /// What the connection has dropped of this stream since its last batch that got through.
+    pub lost: Lost,
     /// Nothing follows.
     pub end_of_log: bool,
     /// When it came.
@@ -121,6 +141,17 @@ pub enum Refusal {
     /// The store refuses.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl Submission {
+    /// Whether it adds nothing: then it only asks how far the stream has got.
+    #[must_use]
+    pub fn is_question(&self) -> bool {
+        self.payload.lines() == 0
+            && matches!(self.payload, Payload::Lines(_))
+            && self.lost == Lost::default()
+            && !self.end_of_log
+    }
 }
 
 impl Refusal {

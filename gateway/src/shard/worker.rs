@@ -8,7 +8,7 @@ use super::ShardSettings;
 use super::queue::Queue;
 use super::recent::Recent;
 use super::stream::{Counts, Stream};
-use super::submission::{Numbering, Outcome, Payload, Refusal, Submission};
+use super::submission::{Numbering, Outcome, Refusal, Submission};
 use crate::id::StepRunId;
 use crate::store::lines::LineAppender;
 
@@ -99,9 +99,12 @@ impl Worker {
         };
         stream.last_used = now;
         let before = stream.pending.bytes();
-        let counts = match repeated(&mut self.recent, batch) {
-            Some(lines) => Counts { repeated: lines, ..Counts::default() },
-            None => stream.add(batch, self.lines.store().epoch())?,
+        let counts = if batch.is_question() {
+            Counts::default()
+        } else if is_repeat(&mut self.recent, batch) {
+            Counts { repeated: batch.payload.lines(), ..Counts::default() }
+        } else {
+            stream.add(batch, self.lines.store().epoch())?
         };
         self.waiting_bytes += stream.pending.bytes() - before;
         let outcome = Outcome {
@@ -183,12 +186,12 @@ impl Worker {
     }
 }
 
-/// How many lines a batch has that was seen before, if it was.
-fn repeated(recent: &mut Recent, batch: &Submission) -> Option<u64> {
-    let Numbering::Gateway { fingerprint } = batch.numbering else { return None };
-    let Payload::Lines(pieces) = &batch.payload else { return None };
-    if pieces.is_empty() || !recent.seen(&batch.step_run, fingerprint, batch.arrived) {
-        return None;
+/// Whether the gateway counts this batch's lines and has seen it before.
+fn is_repeat(recent: &mut Recent, batch: &Submission) -> bool {
+    match batch.numbering {
+        Numbering::Gateway { fingerprint } if batch.payload.lines() > 0 => {
+            recent.seen(&batch.step_run, fingerprint, batch.arrived)
+        }
+        _ => false,
     }
-    Some(pieces.iter().map(|piece| u64::from(piece.lines)).sum())
 }

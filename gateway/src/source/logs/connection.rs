@@ -12,9 +12,9 @@ use xxhash_rust::xxh3::Xxh3;
 use super::LogIngest;
 use super::verdict::Verdict;
 use crate::access::{Identity, Verb};
-use crate::decode::{BatchBytes, DecodeError, Decoded, Decoder, is_large};
+use crate::decode::{BatchBytes, DecodeError, Decoded, count_in_passing};
 use crate::id::{AgentId, Id, StepRunId};
-use crate::shard::{Numbering, Outcome, Payload, Refusal, Submission};
+use crate::shard::{Lost, Numbering, Outcome, Payload, Refusal, Submission};
 use crate::store::lines::FeederGuard;
 
 /// Streams for which one connection remembers something; past it, the least that is known of a stream is forgotten.
@@ -70,9 +70,8 @@ pub(super) struct LogConnection {
     when_full: WhenFull,
     protocol: &'static str,
     agent: Option<AgentId>,
-    decoder: Decoder,
     /// Lines dropped of a stream since its last batch that got through.
-    dropped: HashMap<StepRunId, (AgentId, u64)>,
+    dropped: HashMap<StepRunId, (AgentId, Lost)>,
     /// Streams of which a numbered batch was not taken: what follows would leave a hole that can never be filled.
     not_taken: HashSet<StepRunId>,
     /// Streams this connection feeds: their readers see no end as long as it may send more.
@@ -81,14 +80,12 @@ pub(super) struct LogConnection {
 
 impl LogConnection {
     pub(super) fn new(ingest: Arc<LogIngest>, identity: Identity, when_full: WhenFull, protocol: &'static str) -> Self {
-        let decoder = Decoder::new(ingest.limits, Arc::clone(&ingest.pool));
         Self {
             ingest,
             identity,
             when_full,
             protocol,
             agent: None,
-            decoder,
             dropped: HashMap::new(),
             not_taken: HashSet::new(),
             feeders: HashMap::new(),
@@ -132,23 +129,24 @@ impl LogConnection {
         !self.dropped.is_empty()
     }
 
-    /// Stores markers for the lines that were dropped, as far as there is room for them now.
-    pub(super) async fn mark_dropped(&mut self) {
-        for (step_run, (agent, lines)) in std::mem::take(&mut self.dropped) {
-            let (batch, _answer) = self.submission(&step_run, &agent, Payload::Lines(Vec::new()), lines);
-            if self.ingest.shards.submit(batch, Some(Duration::ZERO)).await.is_err() {
-                self.dropped.insert(step_run, (agent, lines));
+    /// Stores markers for the lines that were dropped, waiting for room at most `patience`; what finds none is kept for the next
+    /// time.
+    pub(super) async fn mark_dropped(&mut self, patience: Option<Duration>) {
+        for (step_run, (agent, lost)) in std::mem::take(&mut self.dropped) {
+            let (mut marker, _answer) = self.submission(&step_run, &agent);
+            marker.lost = lost;
+            if self.ingest.shards.submit(marker, patience).await.is_err() {
+                self.dropped.insert(step_run, (agent, lost));
             }
         }
     }
 
     /// Ends the connection's work: what was dropped is marked, waiting as long as a batch would.
     pub(super) async fn finish(mut self) {
-        for (step_run, (agent, lines)) in std::mem::take(&mut self.dropped) {
-            let (batch, _answer) = self.submission(&step_run, &agent, Payload::Lines(Vec::new()), lines);
-            if self.ingest.shards.submit(batch, self.when_full.patience()).await.is_err() {
-                tracing::warn!(%step_run, lines, "dropped lines could not even be marked: readers will not see that they are missing");
-            }
+        self.mark_dropped(self.when_full.patience()).await;
+        for (step_run, (_, lost)) in self.dropped {
+            let lines = lost.lines;
+            tracing::warn!(%step_run, lines, "dropped lines could not even be marked: readers will not see that they are missing");
         }
     }
 
@@ -182,28 +180,42 @@ impl LogConnection {
     }
 
     async fn decode_and_submit(&mut self, seq: u64, agent: AgentId, step_run: StepRunId, batch: LogBatch) -> Answer {
-        let numbering = match batch.first_line {
-            0 => Numbering::Gateway { fingerprint: fingerprint(&agent, &step_run, seq, &batch) },
-            first_line => Numbering::Agent { first_line },
+        let (mut submission, answer) = self.submission(&step_run, &agent);
+        if batch.first_line > 0 {
+            submission.numbering = Numbering::Agent { first_line: batch.first_line };
+        } else {
+            submission.numbering = Numbering::Gateway { fingerprint: fingerprint(&agent, &step_run, seq, &batch) };
+        }
+        submission.pipeline_id = batch.meta.as_ref().map_or("", |meta| &meta.pipeline_id).into();
+        submission.end_of_log = batch.end_of_log;
+        let decoded = match BatchBytes::of(batch, agent, submission.arrived) {
+            Ok(bytes) => match self.decode(&bytes).await {
+                Some(decoded) => decoded,
+                None => {
+                    let lines = count_in_passing(&bytes, self.ingest.limits.raw_bytes);
+                    return self.no_room(seq, submission, lines);
+                }
+            },
+            Err(error) => Err(error),
         };
-        let (pipeline_id, end_of_log) = (batch.meta.as_ref().map_or("", |meta| &meta.pipeline_id).into(), batch.end_of_log);
-        let (payload, truncated, rejection) = match self.decode(&agent, batch).await {
+        let (truncated, rejection) = match decoded {
             Ok(decoded) => {
-                let truncated = decoded.truncated;
-                (Payload::Lines(decoded.pieces), truncated, None)
+                submission.payload = Payload::Lines(decoded.pieces);
+                submission.memory = Some(decoded.memory);
+                (decoded.truncated, None)
             }
             // The agent counts its lines: it may send them again as they should be, so nothing is marked.
-            Err(error) if matches!(numbering, Numbering::Agent { .. }) => return self.reject(seq, &error.to_string()),
-            Err(error) => (Payload::Unreadable, 0, Some(error.to_string())),
+            Err(error) if batch_is_numbered(&submission) => return self.reject(seq, &format!("the batch {error}")),
+            Err(error) => {
+                submission.payload = Payload::Unreadable;
+                (0, Some(format!("the batch {error}")))
+            }
         };
-        let dropped_before = self.dropped.remove(&step_run).map_or(0, |(_, lines)| lines);
-        let (mut submission, answer) = self.submission(&step_run, &agent, payload, dropped_before);
-        submission.numbering = numbering;
-        submission.pipeline_id = pipeline_id;
-        submission.end_of_log = end_of_log;
-        submission.wants_feeder = self.begins_to_feed(&step_run, end_of_log);
-        if let Err(batch) = self.submit(submission).await {
-            return self.no_room(seq, batch);
+        submission.lost = self.dropped.remove(&step_run).map_or(Lost::default(), |(_, lost)| lost);
+        submission.wants_feeder = self.begins_to_feed(&step_run, submission.end_of_log);
+        if let Err(submission) = self.submit(submission).await {
+            let lines = submission.payload.lines();
+            return self.no_room(seq, submission, Some(lines));
         }
         match rejection {
             Some(why) => self.reject(seq, &why),
@@ -211,48 +223,24 @@ impl LogConnection {
         }
     }
 
-    async fn decode(&mut self, agent: &AgentId, batch: LogBatch) -> Result<Decoded, DecodeError> {
-        let bytes = BatchBytes::of(batch, agent.clone(), self.ingest.clock.now());
-        if !is_large(&bytes) {
-            return self.decoder.decode(bytes);
+    /// Decodes; `None` if there was no memory for it in time.
+    async fn decode(&self, bytes: &BatchBytes) -> Option<Result<Decoded, DecodeError>> {
+        let decoded = self.ingest.decoder.run(bytes);
+        match self.when_full {
+            WhenFull::Wait => Some(decoded.await),
+            WhenFull::DropAfter(patience) => tokio::time::timeout(patience, decoded).await.ok(),
         }
-        // Long work leaves the runtime's threads, which others' connections need.
-        let mut decoder = std::mem::replace(&mut self.decoder, Decoder::new(self.ingest.limits, Arc::clone(&self.ingest.pool)));
-        let (decoder, decoded) = tokio::task::spawn_blocking(move || {
-            let decoded = decoder.decode(bytes);
-            (decoder, decoded)
-        })
-        .await
-        .map_err(|_| DecodeError::Interrupted)?;
-        self.decoder = decoder;
-        decoded
     }
 
-    async fn submit(&mut self, mut batch: Submission) -> Result<(), Submission> {
+    async fn submit(&self, batch: Submission) -> Result<(), Submission> {
         if self.not_taken.contains(&batch.step_run) {
             return Err(batch);
         }
-        let bytes = match &batch.payload {
-            Payload::Lines(pieces) => pieces.iter().map(|piece| piece.bytes.len() as u64).sum(),
-            Payload::Unreadable => 0,
-        };
-        let memory = self.ingest.budget.take(bytes);
-        batch.memory = match self.when_full {
-            WhenFull::Wait => Some(memory.await),
-            WhenFull::DropAfter(patience) => match tokio::time::timeout(patience, memory).await {
-                Ok(memory) => Some(memory),
-                Err(_) => return Err(batch),
-            },
-        };
         self.ingest.shards.submit(batch, self.when_full.patience()).await
     }
 
-    /// The queue stayed full: a numbered batch is left to its agent, which has it still; another is dropped and counted.
-    fn no_room(&mut self, seq: u64, batch: Submission) -> Answer {
-        let lines = match &batch.payload {
-            Payload::Lines(pieces) => pieces.iter().map(|piece| u64::from(piece.lines)).sum(),
-            Payload::Unreadable => 0,
-        };
+    /// There was no room in time: a numbered batch is left to its agent, which has it still; another is dropped and counted.
+    fn no_room(&mut self, seq: u64, batch: Submission, lines: Option<u64>) -> Answer {
         if let Numbering::Agent { first_line } = batch.numbering {
             if self.not_taken.len() < MAX_STREAMS {
                 self.not_taken.insert(batch.step_run.clone());
@@ -260,9 +248,10 @@ impl LogConnection {
             let why = format!("there was no room for lines {first_line} and on of step run {}; send them again", batch.step_run);
             return self.reject(seq, &why);
         }
-        let known = self.dropped.entry(batch.step_run).or_insert((batch.agent, 0));
-        known.1 += lines + batch.dropped_before;
-        Answer::Now(Verdict::dropped(seq, lines))
+        let known = &mut self.dropped.entry(batch.step_run).or_insert((batch.agent, Lost::default())).1;
+        known.lines += lines.unwrap_or(0) + batch.lost.lines;
+        known.more |= lines.is_none() || batch.lost.more;
+        Answer::Now(Verdict::dropped(seq, lines.unwrap_or(0)))
     }
 
     fn begins_to_feed(&mut self, step_run: &StepRunId, end_of_log: bool) -> bool {
@@ -277,21 +266,16 @@ impl LogConnection {
         true
     }
 
-    fn submission(
-        &self,
-        step_run: &StepRunId,
-        agent: &AgentId,
-        payload: Payload,
-        dropped_before: u64,
-    ) -> (Submission, oneshot::Receiver<Result<Outcome, Refusal>>) {
+    /// A batch of nothing, to be filled.
+    fn submission(&self, step_run: &StepRunId, agent: &AgentId) -> (Submission, oneshot::Receiver<Result<Outcome, Refusal>>) {
         let (reply, answer) = oneshot::channel();
         let submission = Submission {
             step_run: step_run.clone(),
             agent: agent.clone(),
             pipeline_id: "".into(),
             numbering: Numbering::Gateway { fingerprint: 0 },
-            payload,
-            dropped_before,
+            payload: Payload::Lines(Vec::new()),
+            lost: Lost::default(),
             end_of_log: false,
             arrived: self.ingest.clock.now(),
             wants_feeder: false,
@@ -300,6 +284,10 @@ impl LogConnection {
         };
         (submission, answer)
     }
+}
+
+fn batch_is_numbered(batch: &Submission) -> bool {
+    matches!(batch.numbering, Numbering::Agent { .. })
 }
 
 /// What a batch whose lines the gateway counts is recognised by.

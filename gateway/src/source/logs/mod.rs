@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::access::Access;
-use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::decode::{BufferPool, DecodeLimits};
+use crate::decode::{DecodeLimits, Decoder};
 use crate::shard::Shards;
 use crate::store::lines::LineStore;
 
@@ -31,10 +30,8 @@ pub struct LogIngest {
     pub access: Arc<dyn Access>,
     /// What a batch may be.
     pub limits: DecodeLimits,
-    /// Buffers that batches are decompressed into.
-    pub pool: Arc<BufferPool>,
-    /// Memory for lines between their arrival and their write.
-    pub budget: Budget,
+    /// Reads batches; its budget is the memory of lines between their arrival and their write.
+    pub decoder: Decoder,
     /// How long PushLogs waits for room before it drops lines.
     pub patience: Duration,
     /// The time of day.

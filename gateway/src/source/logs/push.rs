@@ -29,7 +29,7 @@ pub async fn push_logs(
     identity: Identity,
     mut messages: Streaming<PushLogsRequest>,
 ) -> Result<Response<PushLogsResponse>, Status> {
-    let (limit, patience) = (ingest.limits.max_line, ingest.patience);
+    let (limit, patience) = (ingest.limits.line_bytes, ingest.patience);
     let mut connection = LogConnection::new(ingest, identity, WhenFull::DropAfter(patience), "push_logs");
     let mut totals = Totals::default();
     let mut coming = FuturesUnordered::new();
@@ -56,7 +56,7 @@ pub async fn push_logs(
                 connection.heard(&verdict, feeder);
                 totals.add(verdict);
             }
-            _ = marks.tick(), if connection.has_dropped() => connection.mark_dropped().await,
+            _ = marks.tick(), if connection.has_dropped() => connection.mark_dropped(Some(Duration::ZERO)).await,
         }
     };
     while let Some((verdict, feeder)) = coming.next().await {

@@ -29,7 +29,7 @@ pub fn log_session(ingest: Arc<LogIngest>, identity: Identity, messages: Streami
     let (answers, unread) = mpsc::channel(UNREAD);
     tokio::spawn(async move {
         let connection = LogConnection::new(Arc::clone(&ingest), identity, WhenFull::Wait, "log_session");
-        if let Err(status) = run(ingest.limits.max_line, connection, messages, &answers).await {
+        if let Err(status) = run(ingest.limits.line_bytes, connection, messages, &answers).await {
             let _ = answers.send(Err(status)).await;
         }
     });
