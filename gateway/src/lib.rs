@@ -8,4 +8,5 @@
 pub mod block;
 pub mod clock;
 pub mod id;
+pub mod source;
 pub mod store;

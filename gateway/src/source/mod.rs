@@ -1,0 +1,3 @@
+//! Where logs and events come in: the gRPC services.
+
+pub mod events;
