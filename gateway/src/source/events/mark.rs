@@ -22,7 +22,7 @@ pub const PATIENCE: Millis = 1_000;
 
 /// How long a hole is remembered of which nothing is heard. Longer than any client pauses between two attempts; not for ever,
 /// since the same numbers can become another hole after a reset.
-const FORGET_AFTER: Millis = 3_600_000;
+pub(crate) const FORGET_AFTER: Millis = 600_000;
 
 /// How many holes are remembered at least, over all agents; each takes about 100 bytes.
 const HOLES: usize = 16_384;
@@ -94,6 +94,11 @@ impl StreamMark {
         self.beyond.clear();
     }
 
+    /// What to answer where nothing was sent.
+    pub(crate) fn unmoved(&self) -> Answer {
+        Answer { mark: self.mark.unwrap_or(0), waits: false }
+    }
+
     /// Takes note of events that are on disk now. A seq of 0 stands for none.
     pub(crate) fn bring(&mut self, seqs: impl Iterator<Item = u64> + Clone) {
         let seqs = seqs.filter(|seq| *seq > 0);
@@ -106,8 +111,8 @@ impl StreamMark {
 
     /// What to answer to events whose lowest and highest seqs are `span`, all of them brought; to none, if they have no seqs.
     pub(crate) fn answer(&mut self, agent: &AgentId, span: Option<(u64, u64)>, holes: &mut Holes, now: Millis) -> Answer {
+        let Some((lowest, highest)) = span else { return self.unmoved() };
         let mark = self.mark.unwrap_or(0);
-        let Some((lowest, highest)) = span else { return Answer { mark, waits: false } };
         match self.beyond.first() {
             Some((first, last)) if first == mark.saturating_add(1) || holes.is_real(agent, mark, first, now) => {
                 self.mark = Some(last);

@@ -13,11 +13,11 @@ use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::known::{ByEvent, DeadKey, IndexBatch, Known};
-use super::record::{self, Record};
+use super::record;
 use super::{Commit, DeadReason, EventFate, Incoming, IncomingEvent};
-use crate::id::{AgentId, Id};
+use crate::id::AgentId;
 use crate::store::index::{EventEntry, Index};
-use crate::store::segment::{Frame, FrameDraft, FrameKind, LogWriter, SegmentLog};
+use crate::store::segment::{FrameDraft, FrameKind, LogWriter, SegmentLog};
 use crate::store::{Position, StoreError};
 
 /// The kind of a frame that holds an event.
@@ -74,16 +74,14 @@ impl Plan {
 }
 
 impl Committer {
-    /// A committer for a log that has just been opened. Every frame from what the index covers on has to be given to
-    /// [`Committer::recover`] before the first commit.
-    #[must_use]
-    pub fn new(log: SegmentLog, writer: LogWriter, index: Arc<dyn Index>, indexed: Position) -> Self {
+    /// A committer for a log that has just been opened, with what is known of its events beside the index.
+    pub(super) fn new(log: SegmentLog, writer: LogWriter, index: Arc<dyn Index>, known: Known) -> Self {
         let synced = watch::Sender::new(log.synced());
         Self {
             log,
             writer,
             index,
-            known: Known::new(indexed),
+            known,
             synced,
             #[cfg(test)]
             mutant: None,
@@ -192,44 +190,10 @@ impl Committer {
         Ok(())
     }
 
-    /// Remembers a frame that was found when the log was opened.
-    ///
-    /// # Errors
-    /// The index cannot take it.
-    pub fn recover(&mut self, frame: Frame) -> Result<(), StoreError> {
-        #[cfg(test)]
-        if self.mutant == Some(Mutant::NoDedupAfterOpen) {
-            return Ok(());
-        }
-        let Frame { position, next, kind, body, .. } = frame;
-        match (kind, record::decode(body)) {
-            (EVENT, Ok(Record { agent, event_id, digest, .. })) => {
-                if let Ok(agent) = Id::parse(&agent) {
-                    self.known.add(&agent, event_id, EventEntry { position, digest });
-                }
-            }
-            (DEAD_LETTER, Ok(Record { agent, seq, digest, .. })) => {
-                if let Ok(agent) = Id::parse(&agent) {
-                    self.known.add_dead((agent, seq, digest));
-                }
-            }
-            (_, Err(error)) if kind.must_be_understood() => tracing::error!(position, %error, "an event cannot be read"),
-            _ => {}
-        }
-        self.known.advance(next);
-        self.index_all(false)
-    }
-
-    /// Gives the index what it lacks: if that is much, or all of it.
-    ///
-    /// # Errors
-    /// The index cannot take it: then the log is poisoned.
-    pub fn index_all(&mut self, all: bool) -> Result<(), StoreError> {
-        if let Some(batch) = self.seal(all) {
-            batch.apply(&*self.index).inspect_err(|_| self.log.poison("write to the index"))?;
-            self.indexed(batch.up_to());
-        }
-        Ok(())
+    /// The log, to be read.
+    #[must_use]
+    pub fn log(&self) -> &SegmentLog {
+        &self.log
     }
 
     /// Entries that are due for the index (or all there are), to be applied by whoever, in the order of the calls.

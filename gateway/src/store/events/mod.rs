@@ -6,12 +6,14 @@
 mod committer;
 mod known;
 mod log;
+mod open;
 mod reader;
 pub(crate) mod recent;
 pub mod record;
 mod types;
 
-pub use committer::{Committer, MAX_GROUP_BYTES, MAX_GROUP_EVENTS};
+pub use committer::{Committer, DEAD_LETTER, EVENT, MAX_GROUP_BYTES, MAX_GROUP_EVENTS};
 pub use log::{EventLog, EventLogOptions};
+pub use open::open;
 pub use reader::{EventReader, StoredEvent};
 pub use types::{Commit, DeadReason, EventFate, Incoming, IncomingEvent};
