@@ -18,7 +18,7 @@ use crate::store::events::recent::Recent;
 use super::ranges::Ranges;
 
 /// How long a hole is waited for. Agents append in parallel, so a lower seq may come a little later; not a second.
-pub const PATIENCE: Millis = 1_000;
+pub(crate) const PATIENCE: Millis = 1_000;
 
 /// How long a hole is remembered of which nothing is heard. Longer than any client pauses between two attempts; not for ever,
 /// since the same numbers can become another hole after a reset.
