@@ -5,6 +5,7 @@
 
 pub mod disk;
 mod error;
+pub mod events;
 pub mod index;
 pub mod lines;
 pub mod lock;
