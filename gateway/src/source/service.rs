@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::events::{self, EventIngest};
 use super::logs::{self, LogIngest};
-use crate::access::{Authenticator, Identity};
+use crate::access::{Identity, Tokens};
 
 /// The service.
 pub struct Service {
@@ -19,8 +19,8 @@ pub struct Service {
     pub logs: Arc<LogIngest>,
     /// What event streams share.
     pub events: Arc<EventIngest>,
-    /// Who may call.
-    pub authenticator: Arc<Authenticator>,
+    /// Who may call; everyone if there are none.
+    pub tokens: Option<Arc<Tokens>>,
     /// Agents that never send a token may push events.
     pub stock_agents: bool,
 }
@@ -29,14 +29,15 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Service {
     fn identify<T>(&self, request: &Request<T>) -> Result<Identity, Status> {
+        let Some(tokens) = &self.tokens else { return Ok(Identity::anonymous()) };
         let header = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        self.authenticator.authenticate(header).map_err(|error| Status::unauthenticated(error.to_string()))
+        tokens.authenticate(header).map_err(|error| Status::unauthenticated(error.to_string()))
     }
 
     /// As [`Self::identify`], but lets those in that cannot send a token.
     fn identify_agent<T>(&self, request: &Request<T>) -> Result<Identity, Status> {
         if self.stock_agents && !request.metadata().contains_key("authorization") {
-            return Ok(Identity::stock_agent());
+            return Ok(Identity::anonymous());
         }
         self.identify(request)
     }
@@ -61,15 +62,15 @@ impl GatewayService for Service {
         &self,
         request: Request<Streaming<PushEventsRequest>>,
     ) -> Result<Response<PushEventsResponse>, Status> {
-        let identity = self.identify_agent(&request)?;
-        events::push_events(Arc::clone(&self.events), identity, request.into_inner()).await
+        self.identify_agent(&request)?;
+        events::push::push_events(&self.events, request.into_inner()).await
     }
 
     async fn event_session(
         &self,
         request: Request<Streaming<PushEventsRequest>>,
     ) -> Result<Response<Self::EventSessionStream>, Status> {
-        let identity = self.identify(&request)?;
-        Ok(events::event_session(Arc::clone(&self.events), identity, request.into_inner()))
+        self.identify(&request)?;
+        Ok(events::session::event_session(Arc::clone(&self.events), request.into_inner()))
     }
 }

@@ -20,9 +20,10 @@ use crossbeam::sync::Parker;
 use super::disk::Disk;
 use super::index::{Index, StreamRecord};
 use super::segment::{SegmentLog, SegmentOptions};
-use super::{Position, StoreError};
+use super::StoreError;
 use crate::block::{Block, format};
 use crate::id::StepRunId;
+use crate::replay::LineSource;
 
 pub mod fold;
 mod rebuild;
@@ -146,12 +147,15 @@ impl LineStore {
         self.epoch
     }
 
-    /// What is indexed of a stream. Reads the disk.
+    /// What is known of a stream, with all that is written. Reads the disk if the stream is not in memory.
     ///
     /// # Errors
     /// The index's.
     pub fn stream(&self, step_run: &StepRunId) -> Result<Option<StreamRecord>, StoreError> {
-        self.index.stream(step_run)
+        match self.registry.get(step_run) {
+            Some(tail) => Ok(tail.record().map(|record| StreamRecord::clone(&record))),
+            None => self.index.stream(step_run),
+        }
     }
 
     /// The stream's tail, whether or not it has lines yet. Reads the disk if the stream is not in memory.
@@ -162,9 +166,9 @@ impl LineStore {
         if let Some(tail) = self.registry.get(step_run) {
             return Ok(tail);
         }
+        // Nobody writes to a stream that is not in memory, so the record is still true when the tail is put in.
         let record = self.index.stream(step_run)?;
-        let (next_line, ended) = record.map_or((1, false), |record| (record.next_line, record.ended));
-        Ok(self.registry.get_or_insert(step_run, || StreamTail::new(next_line, ended)))
+        Ok(self.registry.get_or_insert(step_run, || StreamTail::new(record)))
     }
 
     /// Lets go of a stream that nobody but the caller holds.
@@ -216,13 +220,30 @@ impl LineStore {
         format::decode(&frame.body).map_err(|_| self.log.damaged(place.position, "the frame holds no readable block"))
     }
 
-    /// The number after the last position that a sync covers: sinks may read up to here.
-    #[must_use]
-    pub fn synced(&self) -> Position {
-        self.log.synced()
-    }
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.into()).spawn(run)
+}
+
+impl LineSource for LineStore {
+    fn tail(&self, step_run: &StepRunId) -> Result<Arc<StreamTail>, StoreError> {
+        Self::tail(self, step_run)
+    }
+
+    fn stream(&self, step_run: &StepRunId) -> Result<Option<StreamRecord>, StoreError> {
+        Self::stream(self, step_run)
+    }
+
+    fn blocks_from(&self, step_run: &StepRunId, line: u64, limit: usize) -> Result<Vec<TailBlock>, StoreError> {
+        Self::blocks_from(self, step_run, line, limit)
+    }
+
+    fn read(&self, place: &BlockRef) -> Result<Block, StoreError> {
+        Self::read(self, place)
+    }
+
+    fn epoch(&self) -> u32 {
+        self.epoch
+    }
 }

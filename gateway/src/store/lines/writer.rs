@@ -162,10 +162,7 @@ fn publish(write: StreamWrite, positions: &mut impl Iterator<Item = Position>) -
         positions.next();
     }
     record.newest = places.last().map_or(record.newest, |place| place.position);
-    if record.ended && !tail.is_ended() {
-        tail.set_ended(true);
-    }
-    tail.publish(group);
+    tail.publish(group, record.clone());
     drop(memory);
     (tail, LineUpdate { step_run, blocks: places, record })
 }
