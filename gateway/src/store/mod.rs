@@ -6,9 +6,11 @@
 pub mod disk;
 mod error;
 pub mod index;
+pub mod inspect;
 pub mod lines;
 pub mod lock;
 pub mod meta;
+pub mod retention;
 pub mod segment;
 pub mod slots;
 

@@ -8,6 +8,7 @@ use crate::block::EventOrigin;
 use crate::clock::Millis;
 use crate::id::{AgentId, StepRunId};
 use crate::store::lines::BlockRef;
+use crate::store::segment::LogKind;
 use crate::store::{Position, StoreError};
 
 mod fjall;
@@ -19,15 +20,6 @@ pub mod record;
 mod tests;
 
 pub use self::fjall::{FjallIndex, Opened};
-
-/// Which of the two logs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum LogKind {
-    /// The line log.
-    Lines,
-    /// The event log.
-    Events,
-}
 
 /// Who numbers a stream's lines; fixed by its first block.
 #[derive(Debug, Clone, PartialEq, Eq)]
