@@ -7,9 +7,11 @@ pub mod disk;
 mod error;
 pub mod events;
 pub mod index;
+pub mod inspect;
 pub mod lines;
 pub mod lock;
 pub mod meta;
+pub mod retention;
 pub mod segment;
 pub mod slots;
 
