@@ -12,53 +12,53 @@ use super::spool::Millis;
 
 /// Who pushes what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// The agent.
-    pub agent_id: String,
+    pub(crate) agent_id: String,
     /// The step run.
-    pub step_run_id: String,
+    pub(crate) step_run_id: String,
     /// The pipeline; empty if unknown.
-    pub pipeline_id: String,
+    pub(crate) pipeline_id: String,
 }
 
 /// How a step run ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The exit code; 128 + n after signal n.
-    pub exit_code: u8,
+    pub(crate) exit_code: u8,
     /// Why it failed, for people; empty if it did not.
-    pub error: String,
+    pub(crate) error: String,
     /// How long it took.
-    pub took: Duration,
+    pub(crate) took: Duration,
     /// How many lines it wrote.
-    pub lines: u64,
+    pub(crate) lines: u64,
 }
 
 /// An event that waits for the gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pending {
+pub(crate) struct Pending {
     /// Its place among the events of its outbox, from 1.
-    pub seq: u64,
+    pub(crate) seq: u64,
     /// Its name, a UUID: however often it is sent, the gateway keeps it once.
-    pub id: String,
+    pub(crate) id: String,
     /// Its type.
-    pub kind: String,
+    pub(crate) kind: String,
     /// What it is about.
-    pub about: Identity,
+    pub(crate) about: Identity,
     /// The CloudEvent.
-    pub payload: serde_json::Value,
+    pub(crate) payload: serde_json::Value,
 }
 
 impl Pending {
     /// `arcentra.step.started`.
     #[must_use]
-    pub fn started(about: &Identity, now: Millis) -> Self {
+    pub(crate) fn started(about: &Identity, now: Millis) -> Self {
         Self::new(about, "arcentra.step.started", now, json!({ "status": "started" }))
     }
 
     /// `arcentra.step.completed` or `arcentra.step.failed`.
     #[must_use]
-    pub fn finished(about: &Identity, now: Millis, outcome: &Outcome) -> Self {
+    pub(crate) fn finished(about: &Identity, now: Millis, outcome: &Outcome) -> Self {
         let millis = u64::try_from(outcome.took.as_millis()).unwrap_or(u64::MAX);
         let mut data = json!({
             "status": "completed", "exitCode": outcome.exit_code, "durationMs": millis, "lines": outcome.lines,
@@ -94,7 +94,7 @@ impl Pending {
 
     /// The event as it goes on the wire at `now`.
     #[must_use]
-    pub fn to_event(&self, now: Millis) -> Event {
+    pub(crate) fn to_event(&self, now: Millis) -> Event {
         let payload = match value(&self.payload).kind {
             Some(Kind::StructValue(fields)) => Some(fields),
             _ => None,
@@ -112,7 +112,7 @@ impl Pending {
 
 /// A time as protobuf has it; shown, it is RFC 3339.
 #[must_use]
-pub fn timestamp(now: Millis) -> Timestamp {
+pub(crate) fn timestamp(now: Millis) -> Timestamp {
     let nanos = i32::try_from(now.rem_euclid(1000) * 1_000_000).unwrap_or(0);
     Timestamp { seconds: now.div_euclid(1000), nanos }
 }

@@ -1,11 +1,11 @@
 //! Cuts a stream of bytes into whole lines, in bounded memory, whatever the sizes in which the bytes come.
 
 /// The most that is kept of one line. What follows is dropped; the gateway, whose own limit lies below, marks the line as cut.
-pub const MAX_LINE: usize = (4 << 20) + 1;
+pub(crate) const MAX_LINE: usize = (4 << 20) + 1;
 
 /// Collects bytes until they are lines.
 #[derive(Debug, Default)]
-pub struct LineSplitter {
+pub(crate) struct LineSplitter {
     /// The beginning of a line whose end has not come yet.
     partial: Vec<u8>,
     cut: bool,
@@ -14,7 +14,7 @@ pub struct LineSplitter {
 
 impl LineSplitter {
     /// Takes what came and hands on, in one or two pieces, all lines that are now whole, each with its newline.
-    pub fn feed(&mut self, mut bytes: &[u8], lines: &mut impl FnMut(&[u8])) {
+    pub(crate) fn feed(&mut self, mut bytes: &[u8], lines: &mut impl FnMut(&[u8])) {
         if !self.partial.is_empty() {
             let Some(end) = memchr::memchr(b'\n', bytes) else { return self.keep(bytes) };
             self.keep(&bytes[..end]);
@@ -29,7 +29,7 @@ impl LineSplitter {
     }
 
     /// The stream has ended: a last line without newline is a line too.
-    pub fn finish(&mut self, lines: &mut impl FnMut(&[u8])) {
+    pub(crate) fn finish(&mut self, lines: &mut impl FnMut(&[u8])) {
         if !self.partial.is_empty() {
             self.end_partial(lines);
         }
@@ -37,7 +37,7 @@ impl LineSplitter {
 
     /// How many lines were longer than [`MAX_LINE`].
     #[must_use]
-    pub fn cut_lines(&self) -> u64 {
+    pub(crate) fn cut_lines(&self) -> u64 {
         self.cut_lines
     }
 

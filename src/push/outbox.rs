@@ -24,7 +24,7 @@ const FILE_MOST: u64 = 1 << 20;
 
 /// The events of one push.
 #[derive(Debug)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     pending: Vec<Pending>,
     next_seq: u64,
     /// The file, kept open because it carries the lock.
@@ -39,7 +39,7 @@ struct Acked {
 impl Outbox {
     /// An outbox without a file.
     #[must_use]
-    pub fn in_memory() -> Self {
+    pub(crate) fn in_memory() -> Self {
         Self { pending: Vec::new(), next_seq: 1, file: None }
     }
 
@@ -47,7 +47,7 @@ impl Outbox {
     ///
     /// # Errors
     /// The folder or the file cannot be made or locked.
-    pub fn create(folder: &Path) -> io::Result<Self> {
+    pub(crate) fn create(folder: &Path) -> io::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let path = folder.join(format!("events-{}.jsonl", uuid::Uuid::new_v4()));
         let file = OpenOptions::new().create_new(true).append(true).open(&path)?;
@@ -57,7 +57,7 @@ impl Outbox {
 
     /// The outboxes in `folder` that were left behind, at most 64, the oldest first.
     #[must_use]
-    pub fn adopt(folder: &Path) -> Vec<Self> {
+    pub(crate) fn adopt(folder: &Path) -> Vec<Self> {
         let mut paths: Vec<_> = std::fs::read_dir(folder)
             .into_iter()
             .flatten()
@@ -107,7 +107,7 @@ impl Outbox {
     ///
     /// # Errors
     /// The file cannot be written; the event waits in memory all the same.
-    pub fn add(&mut self, mut event: Pending) -> io::Result<()> {
+    pub(crate) fn add(&mut self, mut event: Pending) -> io::Result<()> {
         event.seq = self.next_seq;
         self.next_seq += 1;
         let line = serde_json::to_vec(&event);
@@ -119,7 +119,7 @@ impl Outbox {
     ///
     /// # Errors
     /// The file cannot be written or removed; the events would then be sent once more, which does no harm.
-    pub fn acked(&mut self, seq: u64) -> io::Result<()> {
+    pub(crate) fn acked(&mut self, seq: u64) -> io::Result<()> {
         let before = self.pending.len();
         self.pending.retain(|event| event.seq > seq);
         if self.pending.len() == before {
@@ -130,18 +130,18 @@ impl Outbox {
 
     /// The events that wait.
     #[must_use]
-    pub fn pending(&self) -> &[Pending] {
+    pub(crate) fn pending(&self) -> &[Pending] {
         &self.pending
     }
 
     /// Whether what waits outlives this process.
     #[must_use]
-    pub fn is_on_disk(&self) -> bool {
+    pub(crate) fn is_on_disk(&self) -> bool {
         self.file.is_some()
     }
 
     /// Ends it: the file goes if nothing waits, and is left for the next push otherwise.
-    pub fn close(self) {
+    pub(crate) fn close(self) {
         if let Some((path, _)) = self.file.filter(|_| self.pending.is_empty()) {
             // If that fails, the next push finds nothing to send in it.
             let _ = std::fs::remove_file(path);

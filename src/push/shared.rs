@@ -10,7 +10,7 @@ use super::spool::{CHUNK_BYTES, Millis, Spool, Stream};
 
 /// A spool with a lock that is held for a copy of bytes at most, never across a wait. Cloning shares it.
 #[derive(Clone)]
-pub struct SharedSpool(Arc<Inner>);
+pub(crate) struct SharedSpool(Arc<Inner>);
 
 struct Inner {
     spool: Mutex<Spool>,
@@ -23,25 +23,25 @@ struct Inner {
 impl SharedSpool {
     /// A spool of at most `limit` bytes.
     #[must_use]
-    pub fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self(Arc::new(Inner { spool: Mutex::new(Spool::new(limit)), filled: Notify::new(), drained: Condvar::new() }))
     }
 
     /// Does something with the spool, for the sender.
-    pub fn with<T>(&self, act: impl FnOnce(&mut Spool) -> T) -> T {
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Spool) -> T) -> T {
         let outcome = act(&mut self.0.spool.lock());
         self.0.drained.notify_all();
         outcome
     }
 
     /// Takes whole lines at once; when the spool is full, the oldest go.
-    pub fn push(&self, stream: Stream, lines: &[u8]) {
+    pub(crate) fn push(&self, stream: Stream, lines: &[u8]) {
         self.0.spool.lock().push(stream, lines, now());
         self.0.filled.notify_one();
     }
 
     /// Takes whole lines; when the spool is full, waits for room as long as some line leaves within `patience`.
-    pub fn push_patiently(&self, stream: Stream, lines: &[u8], patience: Duration) {
+    pub(crate) fn push_patiently(&self, stream: Stream, lines: &[u8], patience: Duration) {
         let mut spool = self.0.spool.lock();
         // A piece larger than the whole spool would wait in vain.
         while !spool.has_room(lines.len().min(CHUNK_BYTES)) {
@@ -57,20 +57,20 @@ impl SharedSpool {
     }
 
     /// No more lines will come.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         self.0.spool.lock().end();
         self.0.filled.notify_one();
     }
 
     /// Resolves when something was pushed or ended since the last time.
-    pub async fn filled(&self) {
+    pub(crate) async fn filled(&self) {
         self.0.filled.notified().await;
     }
 }
 
 /// The time of day.
 #[must_use]
-pub fn now() -> Millis {
+pub(crate) fn now() -> Millis {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX))
 }
 

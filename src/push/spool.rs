@@ -11,22 +11,22 @@ use std::ops::Range;
 use bytes::Bytes;
 
 /// Milliseconds since the Unix epoch.
-pub type Millis = i64;
+pub(crate) type Millis = i64;
 
 /// The most that waits for the gateway, the bookkeeping included.
-pub const SPOOL_BYTES: usize = 64 << 20;
+pub(crate) const SPOOL_BYTES: usize = 64 << 20;
 /// A chunk is closed at so many lines,
-pub const CHUNK_LINES: u32 = 1_000;
+pub(crate) const CHUNK_LINES: u32 = 1_000;
 /// or so many bytes,
-pub const CHUNK_BYTES: usize = 256 << 10;
+pub(crate) const CHUNK_BYTES: usize = 256 << 10;
 /// or so long after its first line.
-pub const CHUNK_MILLIS: Millis = 50;
+pub(crate) const CHUNK_MILLIS: Millis = 50;
 /// What a chunk costs besides its bytes.
 const CHUNK_COST: usize = 128;
 
 /// Where a line was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
+pub(crate) enum Stream {
     /// Standard output.
     Stdout,
     /// Standard error.
@@ -36,7 +36,7 @@ pub enum Stream {
 impl Stream {
     /// The name on the wire.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Stdout => "stdout",
             Self::Stderr => "stderr",
@@ -46,23 +46,23 @@ impl Stream {
 
 /// Lines that are sent together. Cloning copies no bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chunk {
+pub(crate) struct Chunk {
     /// The number of its first line.
-    pub first_line: u64,
+    pub(crate) first_line: u64,
     /// How many lines.
-    pub lines: u32,
+    pub(crate) lines: u32,
     /// Where they were written.
-    pub stream: Stream,
+    pub(crate) stream: Stream,
     /// When the first of them was written.
-    pub time: Millis,
+    pub(crate) time: Millis,
     /// The lines, each with its newline.
-    pub bytes: Bytes,
+    pub(crate) bytes: Bytes,
 }
 
 impl Chunk {
     /// The number after that of its last line.
     #[must_use]
-    pub fn end(&self) -> u64 {
+    pub(crate) fn end(&self) -> u64 {
         self.first_line + u64::from(self.lines)
     }
 
@@ -82,7 +82,7 @@ struct Open {
 
 /// See the module's head.
 #[derive(Debug)]
-pub struct Spool {
+pub(crate) struct Spool {
     limit: usize,
     used: usize,
     chunks: VecDeque<Chunk>,
@@ -103,7 +103,7 @@ pub struct Spool {
 impl Spool {
     /// An empty spool that holds at most `limit` bytes.
     #[must_use]
-    pub fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         let open = Open { stream: Stream::Stdout, time: 0, lines: 0, bytes: Vec::with_capacity(CHUNK_BYTES) };
         Self {
             limit,
@@ -122,7 +122,7 @@ impl Spool {
     }
 
     /// Takes whole lines. Whatever has to go to make room goes.
-    pub fn push(&mut self, stream: Stream, mut lines: &[u8], now: Millis) {
+    pub(crate) fn push(&mut self, stream: Stream, mut lines: &[u8], now: Millis) {
         if self.open.stream != stream {
             self.seal();
             self.open.stream = stream;
@@ -188,7 +188,7 @@ impl Spool {
     }
 
     /// The next chunk to send, if one is closed or due at `now`.
-    pub fn take(&mut self, now: Millis) -> Option<Chunk> {
+    pub(crate) fn take(&mut self, now: Millis) -> Option<Chunk> {
         if self.open.lines > 0 && (self.ended || now - self.open.time >= CHUNK_MILLIS || now < self.open.time) {
             self.seal();
         }
@@ -200,7 +200,7 @@ impl Spool {
 
     /// What the gateway said on a new connection, before anything else is sent there. On the first one, lines that the step run
     /// has already move our own numbers up.
-    pub fn meet(&mut self, next_line: u64, durable_line: u64) {
+    pub(crate) fn meet(&mut self, next_line: u64, durable_line: u64) {
         let next_line = next_line.max(1);
         if !self.met {
             self.met = true;
@@ -223,7 +223,7 @@ impl Spool {
     }
 
     /// An answer to a batch: everything below `next_line` has arrived, everything up to `durable_line` is on disk.
-    pub fn answered(&mut self, next_line: u64, durable_line: u64) {
+    pub(crate) fn answered(&mut self, next_line: u64, durable_line: u64) {
         self.settle(next_line);
         self.release(durable_line);
     }
@@ -242,7 +242,7 @@ impl Spool {
     }
 
     /// The gateway will never take the lines of the chunk that began at `first_line`.
-    pub fn refused(&mut self, first_line: u64) {
+    pub(crate) fn refused(&mut self, first_line: u64) {
         if let Ok(at) = self.chunks.binary_search_by_key(&first_line, |chunk| chunk.first_line)
             && let Some(chunk) = self.chunks.remove(at)
         {
@@ -252,56 +252,56 @@ impl Spool {
     }
 
     /// No more lines will come.
-    pub fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.ended = true;
     }
 
     /// The gateway knows that no more lines will come.
-    pub fn end_acked(&mut self) {
+    pub(crate) fn end_acked(&mut self) {
         self.end_acked = true;
     }
 
     /// The number of the end, if all lines are on the wire and the gateway has still to be told that there are no more.
     #[must_use]
-    pub fn end_to_send(&self) -> Option<u64> {
+    pub(crate) fn end_to_send(&self) -> Option<u64> {
         let all_sent = self.open.lines == 0 && self.cursor >= self.next;
         (self.ended && !self.end_acked && all_sent).then_some(self.next)
     }
 
     /// Whether nothing is left to do.
     #[must_use]
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.ended && self.end_acked && !self.is_waiting()
     }
 
     /// Whether lines wait for the gateway's disk.
     #[must_use]
-    pub fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         self.open.lines > 0 || !self.chunks.is_empty()
     }
 
     /// Whether `bytes` more fit without dropping anything.
     #[must_use]
-    pub fn has_room(&self, bytes: usize) -> bool {
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
         self.used + self.open.bytes.len() + bytes + 2 * CHUNK_COST <= self.limit
     }
 
     /// How many lines have been counted.
     #[must_use]
-    pub fn counted(&self) -> u64 {
+    pub(crate) fn counted(&self) -> u64 {
         self.next - self.first + u64::from(self.open.lines)
     }
 
     /// How many lines the gateway has not confirmed, those that were given up included.
     #[must_use]
-    pub fn undelivered(&self) -> u64 {
+    pub(crate) fn undelivered(&self) -> u64 {
         let waiting: u64 = self.chunks.iter().map(|chunk| u64::from(chunk.lines)).sum();
         self.lost + (self.unsure.end - self.unsure.start) + waiting + u64::from(self.open.lines)
     }
 
     /// How many bytes are kept.
     #[must_use]
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.used + self.open.bytes.len()
     }
 
