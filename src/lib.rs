@@ -5,5 +5,8 @@
 //! files and variables; [`ops`] is what an operator sees of a running gateway.
 
 pub mod backoff;
+pub mod ops;
 pub mod push;
 pub mod settings;
+pub mod style;
+pub mod tail;
