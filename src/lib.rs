@@ -5,8 +5,10 @@
 //! files and variables; [`ops`] is what an operator sees of a running gateway.
 
 pub mod backoff;
+pub mod cli;
 pub mod ops;
 pub mod push;
+pub mod serve;
 pub mod settings;
 pub mod style;
 pub mod tail;

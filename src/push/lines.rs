@@ -8,8 +8,6 @@ pub(crate) const MAX_LINE: usize = (4 << 20) + 1;
 pub(crate) struct LineSplitter {
     /// The beginning of a line whose end has not come yet.
     partial: Vec<u8>,
-    cut: bool,
-    cut_lines: u64,
 }
 
 impl LineSplitter {
@@ -35,20 +33,12 @@ impl LineSplitter {
         }
     }
 
-    /// How many lines were longer than [`MAX_LINE`].
-    #[must_use]
-    pub(crate) fn cut_lines(&self) -> u64 {
-        self.cut_lines
-    }
-
     fn keep(&mut self, bytes: &[u8]) {
         let room = MAX_LINE - self.partial.len();
-        self.cut |= bytes.len() > room;
         self.partial.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
     fn end_partial(&mut self, lines: &mut impl FnMut(&[u8])) {
-        self.cut_lines += u64::from(std::mem::take(&mut self.cut));
         self.partial.push(b'\n');
         lines(&self.partial);
         self.partial.clear();
@@ -95,7 +85,6 @@ mod tests {
         }
         assert!(splitter.partial.len() <= MAX_LINE);
         splitter.feed(b"tail\nnext\n", &mut note);
-        assert_eq!(splitter.cut_lines(), 1);
         assert_eq!(lengths, [MAX_LINE + 1, 5]);
     }
 }
