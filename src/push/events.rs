@@ -71,7 +71,7 @@ impl Outboxes {
                         backoff.reset();
                     }
                     Err(why) => {
-                        self.notes.say(&format!("events wait, and go when the gateway is back: {why}"));
+                        self.notes.say(&format!("lines and events wait, and go when the gateway is back: {why}"));
                         sleep(backoff.next()).await;
                     }
                 }

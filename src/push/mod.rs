@@ -154,7 +154,7 @@ fn report(left: Undelivered, counted: u64, server: &str) -> Option<String> {
     if left.is_nothing() {
         return None;
     }
-    let mut text = format!("{} of {counted} lines and {} events were not delivered to {server}", left.lines, left.events);
+    let mut text = format!("{} of {counted} lines and {} of 2 events were not delivered to {server}", left.lines, left.events);
     if left.events > 0 && left.events_kept {
         text.push_str("; the events go with the next push");
     }
@@ -245,6 +245,9 @@ mod tests {
         assert_eq!(report(nothing, 5, "s"), None);
         let some = Undelivered { lines: 3, events: 1, events_kept: true };
         let text = report(some, 5, "s");
-        assert_eq!(text.as_deref(), Some("3 of 5 lines and 1 events were not delivered to s; the events go with the next push"));
+        assert_eq!(
+            text.as_deref(),
+            Some("3 of 5 lines and 1 of 2 events were not delivered to s; the events go with the next push")
+        );
     }
 }

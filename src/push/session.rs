@@ -43,7 +43,7 @@ pub(crate) async fn deliver(target: &Target, about: &Identity, spool: &SharedSpo
             session.run().await
         };
         if let Err(why) = connection.await {
-            notes.say(&format!("lines wait, and go when the gateway is back: {why}"));
+            notes.say(&format!("lines and events wait, and go when the gateway is back: {why}"));
             sleep(backoff.next()).await;
         }
     }
@@ -190,7 +190,7 @@ impl<'a> Session<'a> {
         let asked = self.asked.pop_front();
         let refused = ack.status() == Status::Rejected;
         if refused {
-            self.notes.say(&format!("the gateway takes some lines not: {}", ack.message));
+            self.notes.say(&format!("the gateway refuses some lines: {}", ack.message));
         }
         self.spool.with(|spool| {
             match asked {
@@ -203,3 +203,7 @@ impl<'a> Session<'a> {
         });
     }
 }
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;
