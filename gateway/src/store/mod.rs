@@ -5,8 +5,13 @@
 
 pub mod disk;
 mod error;
+pub mod events;
 pub mod index;
 pub mod lines;
+pub mod lock;
+pub mod meta;
+pub mod segment;
+pub mod slots;
 
 pub use error::StoreError;
 
