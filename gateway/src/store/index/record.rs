@@ -124,8 +124,7 @@ pub fn decode_mark(bytes: &[u8]) -> Result<(StepRunId, StreamRecord), RecordErro
     let pipeline_id = rest.text(pipeline)?.into();
     rest.end()?;
     let ended = flags & ENDED != 0;
-    let record =
-        StreamRecord { counting, next_line, ended, newest, origin, epochs, lines, bytes, pipeline_id, last_time };
+    let record = StreamRecord { counting, next_line, ended, newest, origin, epochs, lines, bytes, pipeline_id, last_time };
     Ok((step_run, record))
 }
 
