@@ -123,7 +123,7 @@ impl Decoder {
     fn raw(&self, batch: &BatchBytes, room: &mut Room) -> Result<(Owner, bool), DecodeError> {
         let limit = self.limits.raw_bytes;
         let length = batch.data.len() as u64;
-        if batch.compression != Compression::None {
+        if batch.compression != Compression::None && length > 0 {
             let expanded = expand(batch, limit, &self.pool, room)?;
             return Ok((Owner::Pooled(expanded.buffer), expanded.one_frame));
         }

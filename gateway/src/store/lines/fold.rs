@@ -75,9 +75,7 @@ pub fn add_mark(record: &mut StreamRecord, mark: StreamRecord) {
 #[must_use]
 pub fn counting_of(block: &Block) -> Counting {
     match (&block.content, block.agent_counted) {
-        (Content::Text { runs, .. }, true) => {
-            runs.first().map_or(Counting::Gateway, |run| Counting::Agent(run.agent.clone()))
-        }
+        (Content::Text { runs, .. }, true) => runs.first().map_or(Counting::Gateway, |run| Counting::Agent(run.agent.clone())),
         _ => Counting::Gateway,
     }
 }
