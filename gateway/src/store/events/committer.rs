@@ -38,21 +38,9 @@ pub struct Committer {
     index: Arc<dyn Index>,
     known: Known,
     synced: watch::Sender<Position>,
-    /// A defect that a test wants to see found.
+    /// A defect that a test wants to see found: commits are answered before the sync.
     #[cfg(test)]
-    pub(super) mutant: Option<Mutant>,
-}
-
-/// Defects that tests plant.
-#[cfg(test)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mutant {
-    /// The disk says that it has synced, and has not.
-    SyncLies,
-    /// Commits are answered before the sync.
-    AckBeforeSync,
-    /// What a new start finds in the log beyond the index is not remembered.
-    NoDedupAfterOpen,
+    pub(super) answers_early: bool,
 }
 
 /// What a group appends.
@@ -84,7 +72,7 @@ impl Committer {
             known,
             synced,
             #[cfg(test)]
-            mutant: None,
+            answers_early: false,
         }
     }
 
@@ -92,7 +80,7 @@ impl Committer {
     pub fn commit(&mut self, group: Vec<Commit>) {
         let appended = self.append(&group);
         #[cfg(test)]
-        if self.mutant == Some(Mutant::AckBeforeSync) {
+        if self.answers_early {
             answer(group, appended.as_ref().map(|(fates, _, _)| fates.clone()).map_err(Clone::clone));
             let _ = appended.and_then(|(_, plan, positions)| self.sync(plan, &positions));
             return;

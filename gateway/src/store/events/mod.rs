@@ -10,6 +10,8 @@ mod open;
 mod reader;
 pub(crate) mod recent;
 pub mod record;
+#[cfg(test)]
+mod tests;
 mod types;
 
 pub use committer::{Committer, DEAD_LETTER, EVENT, MAX_GROUP_BYTES, MAX_GROUP_EVENTS};

@@ -23,8 +23,19 @@ pub fn open(
     options: SegmentOptions,
     index: Arc<dyn Index>,
 ) -> Result<(Committer, Recovery), StoreError> {
+    open_with(disk, dir, options, index, true)
+}
+
+/// See [`open`]. What lies beyond the index is forgotten, against all promises, unless `remember`: a test wants to see it missed.
+pub(super) fn open_with(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    options: SegmentOptions,
+    index: Arc<dyn Index>,
+    remember: bool,
+) -> Result<(Committer, Recovery), StoreError> {
     let indexed = index.indexed(LogKind::Events)?;
-    let mut recovering = Recovering { dir, index: &*index, indexed, known: Known::new(indexed) };
+    let mut recovering = Recovering { dir, index: &*index, indexed, known: Known::new(indexed), remember };
     let (log, writer, recovery) = SegmentLog::open(disk, dir, options, indexed, &mut |item| recovering.take(item))?;
     if recovery.index_ahead {
         recovering.start_over(recovery.end)?;
@@ -40,6 +51,7 @@ struct Recovering<'a> {
     /// What the index said that it covers.
     indexed: Position,
     known: Known,
+    remember: bool,
 }
 
 impl Recovering<'_> {
@@ -50,7 +62,8 @@ impl Recovering<'_> {
         };
         self.start_over(from)?;
         match item {
-            Scanned::Frame(frame) => self.frame(frame)?,
+            Scanned::Frame(frame) if self.remember => self.frame(frame)?,
+            Scanned::Frame(_) => {}
             Scanned::Damage { from, to, why } => {
                 tracing::error!(from, to, why, "the event log is damaged; what it held there is lost");
             }
