@@ -7,8 +7,15 @@
 
 pub mod access;
 pub mod block;
+pub mod budget;
 pub mod clock;
+pub mod decode;
+pub mod gateway;
 pub mod id;
 pub mod lookup;
 pub mod replay;
+pub mod shard;
+pub mod source;
+pub mod stop;
 pub mod store;
+pub mod tasklog;

@@ -3,7 +3,7 @@
 //! | at | bytes | what |
 //! |---|---|---|
 //! | 0 | 1 | version: 1 |
-//! | 1 | 1 | flags: 1 the agent counts, 2 end of log, 4 made of an event; others must be 0 |
+//! | 1 | 1 | flags: 1 the agent counts, 2 made of an event; others must be 0 |
 //! | 2 | 1 | content: 0 text, 1 gap |
 //! | 3 | 1 | text: codec (0 plain, 1 zstd, 2 LZ4); gap: reason, as `GapReason` numbers them |
 //! | 4 | 4 | epoch |
@@ -50,8 +50,7 @@ const VERSION: u8 = 1;
 const HEAD: usize = 64;
 const RUN: usize = 20;
 const AGENT_COUNTED: u8 = 1;
-const END_OF_LOG: u8 = 2;
-const FROM_EVENT: u8 = 4;
+const FROM_EVENT: u8 = 2;
 const TRUNCATED: u8 = 1;
 /// What the bytes of a compressed block may have beyond its raw size: text that does not shrink.
 const SLACK: usize = 64 << 10;
@@ -84,7 +83,6 @@ pub enum FormatError {
 pub fn encode(block: &Block) -> Result<[Bytes; 2], FormatError> {
     let mut fixed = Fixed {
         flags: u8::from(block.agent_counted) * AGENT_COUNTED
-            | u8::from(block.end_of_log) * END_OF_LOG
             | u8::from(block.origin.is_some()) * FROM_EVENT,
         ..Fixed::default()
     };
@@ -187,7 +185,7 @@ pub fn decode(body: &Bytes) -> Result<Block, FormatError> {
         return Err(FormatError::Version(version));
     }
     let flags = input.u8("header")?;
-    if flags & !(AGENT_COUNTED | END_OF_LOG | FROM_EVENT) != 0 {
+    if flags & !(AGENT_COUNTED | FROM_EVENT) != 0 {
         return Err(FormatError::Field("flags"));
     }
     let (content, what) = (input.u8("header")?, input.u8("header")?);
@@ -220,7 +218,6 @@ pub fn decode(body: &Bytes) -> Result<Block, FormatError> {
         lines,
         epoch,
         agent_counted: flags & AGENT_COUNTED != 0,
-        end_of_log: flags & END_OF_LOG != 0,
         origin: (flags & FROM_EVENT != 0).then_some(origin),
         content,
     })

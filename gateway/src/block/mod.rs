@@ -127,8 +127,6 @@ pub struct Block {
     pub epoch: u32,
     /// The agent counts this stream's lines (else the gateway does).
     pub agent_counted: bool,
-    /// Nothing follows: the sender has ended the log.
-    pub end_of_log: bool,
     /// The event the lines were made of, if any.
     pub origin: Option<EventOrigin>,
     /// The lines.

@@ -33,7 +33,6 @@ fn block(lines: u32, content: Content) -> Block {
         lines,
         epoch: 0,
         agent_counted: false,
-        end_of_log: false,
         origin: None,
         content,
     }
@@ -59,7 +58,6 @@ fn golden_text() -> Block {
         first_line: 4096,
         epoch: 3,
         agent_counted: true,
-        end_of_log: true,
         origin: Some(EventOrigin { position: 4104, lines_done: 7 }),
         ..block(3, text(Codec::Plain, "old\nCompiling arcgate\r\nwarning: unused\nlast", 1, runs))
     }

@@ -7,6 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 mod real;
+#[cfg(test)]
+pub(crate) mod sim;
+#[cfg(test)]
+mod tests;
 
 pub use real::RealDisk;
 
@@ -21,7 +25,7 @@ pub struct Space {
 
 /// A file system.
 pub trait Disk: Send + Sync + 'static {
-    /// Creates a folder and what is missing above it.
+    /// Creates a folder and what is missing above it, durably.
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// The names of the files in a folder, in no order.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;

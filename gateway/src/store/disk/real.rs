@@ -14,7 +14,10 @@ pub struct RealDisk;
 
 impl Disk for RealDisk {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        let missing = path.ancestors().filter(|dir| !dir.as_os_str().is_empty()).take_while(|dir| !dir.exists());
+        let parents: Vec<_> = missing.filter_map(Path::parent).collect();
+        fs::create_dir_all(path)?;
+        parents.into_iter().try_for_each(|dir| self.sync_dir(if dir.as_os_str().is_empty() { Path::new(".") } else { dir }))
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {

@@ -1,0 +1,140 @@
+//! Events in: PushEvents and EventSession.
+//!
+//! [`decode`] judges each event of a batch from its bytes ([`digest`] tells content from content, [`payload`] reads it without
+//! building it); the [event log](crate::store::events) stores what is new; `mark` says up to where the agent need send
+//! nothing again, and `ack` puts that into an answer. [`push`] and [`session`] are the two ways in which the batches come.
+
+mod ack;
+pub mod decode;
+pub mod digest;
+mod mark;
+pub mod payload;
+pub mod push;
+mod ranges;
+pub mod session;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::time::Instant;
+
+use arcgate_api::gateway::v1::{AgentHandshake, PushEventsResponse};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tonic::Status;
+
+use self::ack::{Sent, Tally};
+use self::decode::{decode_event, named_agent};
+use self::mark::{Holes, StreamMark};
+use crate::clock::Clock;
+use crate::id::{AgentId, Id};
+use crate::store::StoreError;
+use crate::store::events::{Commit, EventFate, EventLog};
+
+/// Batches of more bytes than this are decoded on a thread that may be kept busy.
+const DECODE_ASIDE_BYTES: usize = 256 << 10;
+
+/// What all streams of events share.
+pub struct EventIngest {
+    log: EventLog,
+    clock: Clock,
+    max_event_bytes: usize,
+    holes: Mutex<Holes>,
+}
+
+impl EventIngest {
+    /// Events go into `log`; larger ones than `max_event_bytes` (see [`decode::MAX_EVENT_BYTES`]) are rejected.
+    #[must_use]
+    pub fn new(log: EventLog, clock: Clock, max_event_bytes: usize) -> Self {
+        Self { log, clock, max_event_bytes, holes: Mutex::default() }
+    }
+
+    /// Decodes a batch and hands it to the event log.
+    async fn submit(&self, agent: &AgentId, events: Vec<Bytes>, permit: Option<Box<dyn Send>>) -> Result<Underway, Status> {
+        let bytes: usize = events.iter().map(Bytes::len).sum();
+        let max_bytes = self.max_event_bytes;
+        let sender = agent.clone();
+        let decode = move || -> Vec<_> { events.into_iter().map(|raw| decode_event(raw, &sender, max_bytes)).collect() };
+        let events = if bytes > DECODE_ASIDE_BYTES {
+            tokio::task::spawn_blocking(decode).await.map_err(|error| Status::internal(format!("cannot decode: {error}")))?
+        } else {
+            decode()
+        };
+        let sent = events.iter().map(Sent::from).collect();
+        let (reply, fates) = oneshot::channel();
+        self.log.submit(Commit { agent: agent.clone(), events, reply, permit }).await.map_err(|error| refusal(&error))?;
+        Ok(Underway { sent, fates })
+    }
+
+    /// Makes the answer to what is in `tally`, all of which has been brought to `mark`.
+    fn answer(&self, agent: Option<&AgentId>, tally: Tally, mark: &mut StreamMark) -> PushEventsResponse {
+        let answer = match agent {
+            Some(agent) => mark.answer(agent, tally.span, &mut self.holes.lock(), self.clock.now()),
+            None => mark.unmoved(),
+        };
+        PushEventsResponse { ack: Some(tally.ack(answer)) }
+    }
+}
+
+/// A batch on its way to the disk.
+struct Underway {
+    sent: Vec<Sent>,
+    fates: oneshot::Receiver<Result<Vec<EventFate>, StoreError>>,
+}
+
+impl Underway {
+    /// Waits until the batch is on disk, and adds it to `tally` and `mark`.
+    async fn arrive(self, tally: &mut Tally, mark: &mut StreamMark) -> Result<(), Status> {
+        let fates = self.fates.await.unwrap_or(Err(StoreError::Closed)).map_err(|error| refusal(&error))?;
+        tally.add(&self.sent, &fates);
+        mark.bring(self.sent.iter().map(|sent| sent.seq));
+        Ok(())
+    }
+}
+
+/// Who sends on a stream: whom the handshake names, or else the first event that names anyone.
+#[derive(Default)]
+struct Sender(Option<AgentId>);
+
+impl Sender {
+    fn handshake(&mut self, handshake: &AgentHandshake) -> Result<(), Status> {
+        match &self.0 {
+            _ if handshake.agent_id.is_empty() => Ok(()),
+            Some(agent) if agent.as_str() == handshake.agent_id => Ok(()),
+            Some(agent) => Err(Status::invalid_argument(format!(
+                "the handshake names agent {:?}, but this stream is agent {agent:?}'s; open one stream for each agent",
+                handshake.agent_id
+            ))),
+            None => self.set(&handshake.agent_id, "handshake.agent_id"),
+        }
+    }
+
+    /// The agent of a batch; none only if that has no events.
+    fn of_batch(&mut self, events: &[Bytes]) -> Result<Option<&AgentId>, Status> {
+        if self.0.is_none() && !events.is_empty() {
+            let name = events.iter().find_map(|event| named_agent(event));
+            let missing = "no agent is named; send a handshake with agent_id first, or set meta.agent_id";
+            self.set(name.ok_or_else(|| Status::invalid_argument(missing))?, "meta.agent_id")?;
+        }
+        Ok(self.0.as_ref())
+    }
+
+    fn set(&mut self, name: &str, field: &str) -> Result<(), Status> {
+        let agent = Id::parse(name).map_err(|error| Status::invalid_argument(format!("{field} {error}")))?;
+        self.0 = Some(agent);
+        Ok(())
+    }
+}
+
+/// Why events were not taken, as a status. Whatever it is, what has not been acknowledged is to be sent again.
+fn refusal(error: &StoreError) -> Status {
+    match error {
+        StoreError::Full { .. } => Status::resource_exhausted(error.to_string()),
+        _ => Status::unavailable(error.to_string()),
+    }
+}
+
+fn record_ack(protocol: &'static str, began: Instant) {
+    metrics::histogram!("arcgate_ack_seconds", "protocol" => protocol).record(began.elapsed());
+}

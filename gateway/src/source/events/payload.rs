@@ -1,0 +1,123 @@
+//! Reading a `google.protobuf.Struct` from its bytes, value by value: a payload is never built as a tree.
+//!
+//! A field that a writer gave twice counts by its last occurrence, as proto3 says; a value without a kind is null.
+
+use super::wire::Fields;
+
+/// Why a payload cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PayloadError {
+    /// The bytes are no such message.
+    #[error("is not a protobuf message of its type")]
+    Malformed,
+    /// A text is not UTF-8.
+    #[error("holds text that is not UTF-8")]
+    NotUtf8,
+    /// Structs and lists are nested deeper than allowed.
+    #[error("is nested too deep")]
+    TooDeep,
+    /// More map entries are open at once than allowed.
+    #[error("has too many fields")]
+    TooManyFields,
+}
+
+/// An encoded `google.protobuf.Struct`.
+#[derive(Debug, Clone, Copy)]
+pub struct Struct<'a>(&'a [u8]);
+
+/// An encoded `google.protobuf.ListValue`.
+#[derive(Debug, Clone, Copy)]
+pub struct List<'a>(&'a [u8]);
+
+/// A value of a payload; texts, structs and lists are slices of the payload's bytes.
+#[derive(Debug, Clone, Copy)]
+pub enum Value<'a> {
+    /// Nothing.
+    Null,
+    /// A number.
+    Number(f64),
+    /// A text.
+    Text(&'a str),
+    /// A truth value.
+    Bool(bool),
+    /// Named values.
+    Struct(Struct<'a>),
+    /// Values in order.
+    List(List<'a>),
+}
+
+impl<'a> Struct<'a> {
+    /// Takes `bytes` as an encoded Struct.
+    #[must_use]
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
+    /// The entries in the order of the bytes. A key may come twice: then the last one counts.
+    pub fn entries(self) -> impl Iterator<Item = Result<(&'a str, Value<'a>), PayloadError>> {
+        messages(self.0).map(|entry| {
+            let (mut key, mut value) = ("", Value::Null);
+            for field in Fields::of(entry?) {
+                match field? {
+                    (1, field) => key = field.text()?,
+                    (2, field) => value = Value::read(field.bytes()?)?,
+                    _ => {}
+                }
+            }
+            Ok((key, value))
+        })
+    }
+
+    /// The value of `key`, if it is there and readable.
+    #[must_use]
+    pub fn get(self, key: &str) -> Option<Value<'a>> {
+        self.entries().filter_map(Result::ok).filter(|(name, _)| *name == key).last().map(|(_, value)| value)
+    }
+
+    /// The text of `key`, if it is there and a text.
+    #[must_use]
+    pub fn text(self, key: &str) -> Option<&'a str> {
+        match self.get(key)? {
+            Value::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> List<'a> {
+    /// The values, in order.
+    pub fn values(self) -> impl Iterator<Item = Result<Value<'a>, PayloadError>> {
+        messages(self.0).map(|value| Value::read(value?))
+    }
+}
+
+impl<'a> Value<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, PayloadError> {
+        let mut value = Self::Null;
+        for field in Fields::of(bytes) {
+            match field? {
+                (1, field) => {
+                    field.varint()?;
+                    value = Self::Null;
+                }
+                (2, super::wire::Field::Fixed64(bits)) => value = Self::Number(f64::from_bits(bits)),
+                (2, _) => return Err(PayloadError::Malformed),
+                (3, field) => value = Self::Text(field.text()?),
+                (4, field) => value = Self::Bool(field.varint()? != 0),
+                (5, field) => value = Self::Struct(Struct(field.bytes()?)),
+                (6, field) => value = Self::List(List(field.bytes()?)),
+                _ => {}
+            }
+        }
+        Ok(value)
+    }
+}
+
+/// The messages in field 1: the entries of a Struct, the values of a list.
+fn messages(bytes: &[u8]) -> impl Iterator<Item = Result<&[u8], PayloadError>> {
+    Fields::of(bytes).filter_map(|field| match field {
+        Ok((1, field)) => Some(field.bytes()),
+        Ok(_) => None,
+        Err(error) => Some(Err(error)),
+    })
+}

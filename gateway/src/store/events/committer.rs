@@ -1,0 +1,220 @@
+//! Group commit: finds the repeats among all that waits, appends the rest with one write, syncs once, answers everyone.
+//!
+//! Deterministic and without threads; [`EventLog`](super::EventLog) gives it one. The order is what I1 to I3 rest on:
+//! append, sync, remember, answer. Nothing is remembered that is not synced, so a repeat is answered only after the sync
+//! that covers the event it repeats.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::watch;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::known::{ByEvent, DeadKey, IndexBatch, Known};
+use super::record;
+use super::{Commit, DeadReason, EventFate, Incoming, IncomingEvent};
+use crate::id::AgentId;
+use crate::store::index::{EventEntry, Index};
+use crate::store::segment::{FrameDraft, FrameKind, LogWriter, SegmentLog};
+use crate::store::{Position, StoreError};
+
+/// The kind of a frame that holds an event.
+pub const EVENT: FrameKind = FrameKind(0x81);
+/// The kind of a frame that holds a dead letter.
+pub const DEAD_LETTER: FrameKind = FrameKind(0x82);
+
+/// A group is full at this many events or bytes: where a sync costs little beside the write, and nobody waits long behind
+/// others' events. A single commit may be larger; then it is a group of its own.
+pub const MAX_GROUP_EVENTS: usize = 4_096;
+/// See [`MAX_GROUP_EVENTS`].
+pub const MAX_GROUP_BYTES: usize = 4 << 20;
+
+/// The one writer of the event log.
+pub struct Committer {
+    log: SegmentLog,
+    writer: LogWriter,
+    index: Arc<dyn Index>,
+    known: Known,
+    synced: watch::Sender<Position>,
+    /// A defect that a test wants to see found: commits are answered before the sync.
+    #[cfg(test)]
+    pub(super) answers_early: bool,
+}
+
+/// What a group appends.
+#[derive(Default)]
+struct Plan {
+    frames: Vec<(FrameKind, [Bytes; 2])>,
+    heads: BytesMut,
+    /// Of each new event its frame's number and its digest.
+    events: ByEvent<(usize, u64)>,
+    dead: HashSet<DeadKey>,
+}
+
+impl Plan {
+    fn push(&mut self, kind: FrameKind, dead: Option<DeadReason>, seq: u64, digest: u64, names: [&str; 2], raw: &Bytes) {
+        let [agent, event_id] = names;
+        record::put_head(&mut self.heads, dead, seq, digest, agent, event_id);
+        self.frames.push((kind, [self.heads.split().freeze(), raw.clone()]));
+    }
+}
+
+impl Committer {
+    /// A committer for a log that has just been opened, with what is known of its events beside the index.
+    pub(super) fn new(log: SegmentLog, writer: LogWriter, index: Arc<dyn Index>, known: Known) -> Self {
+        let synced = watch::Sender::new(log.synced());
+        Self {
+            log,
+            writer,
+            index,
+            known,
+            synced,
+            #[cfg(test)]
+            answers_early: false,
+        }
+    }
+
+    /// Stores a group of commits and answers each: all of them after one sync, or all with the same error.
+    pub fn commit(&mut self, group: Vec<Commit>) {
+        let appended = self.append(&group);
+        #[cfg(test)]
+        if self.answers_early {
+            answer(group, appended.as_ref().map(|(fates, _, _)| fates.clone()).map_err(Clone::clone));
+            let _ = appended.and_then(|(_, plan, positions)| self.sync(plan, &positions));
+            return;
+        }
+        let fates = appended.and_then(|(fates, plan, positions)| {
+            self.sync(plan, &positions)?;
+            Ok(fates)
+        });
+        answer(group, fates);
+    }
+
+    /// Finds the repeats and appends the rest.
+    fn append(&mut self, group: &[Commit]) -> Result<(Vec<Vec<EventFate>>, Plan, Vec<Position>), StoreError> {
+        if let Some(why) = self.log.poisoned() {
+            return Err(StoreError::Poisoned { why });
+        }
+        let mut plan = Plan::default();
+        let mut fates = Vec::with_capacity(group.len());
+        for commit in group {
+            let of_commit: Result<Vec<_>, _> =
+                commit.events.iter().map(|event| self.judge(&commit.agent, event, &mut plan)).collect();
+            fates.push(of_commit?);
+        }
+        let drafts: Vec<_> = plan.frames.iter().map(|(kind, parts)| FrameDraft { kind: *kind, parts }).collect();
+        let mut positions = Vec::with_capacity(drafts.len());
+        if !drafts.is_empty() {
+            self.writer.append(&drafts, &mut positions).inspect_err(|error| {
+                // A full disk may be emptied; any other failure is a broken disk, on which nothing may be promised.
+                if !error.is_retryable() {
+                    self.log.poison("write to the event log");
+                }
+            })?;
+        }
+        Ok((fates, plan, positions))
+    }
+
+    /// What becomes of one event, once all that is planned is on disk.
+    fn judge(&mut self, agent: &AgentId, event: &Incoming, plan: &mut Plan) -> Result<EventFate, StoreError> {
+        match event {
+            Incoming::Event(event) => self.judge_event(agent, event, plan),
+            Incoming::Dead { seq, event_id, reason, raw } => {
+                let digest = xxh3_64(raw);
+                let key = (agent.clone(), *seq, digest);
+                if !self.known.has_dead(&key) && plan.dead.insert(key) {
+                    let names = [agent.as_str(), event_id.as_deref().unwrap_or("")];
+                    plan.push(DEAD_LETTER, Some(*reason), *seq, digest, names, raw);
+                }
+                Ok(EventFate::Dead)
+            }
+        }
+    }
+
+    fn judge_event(&self, agent: &AgentId, event: &IncomingEvent, plan: &mut Plan) -> Result<EventFate, StoreError> {
+        let IncomingEvent { event_id, seq, digest, raw } = event;
+        let before = match plan.events.get(agent, event_id) {
+            Some((_, digest)) => Some(*digest),
+            None => self.find(agent, event_id)?.map(|entry| entry.digest),
+        };
+        match before {
+            Some(before) if before == *digest => return Ok(EventFate::Repeated),
+            Some(_) if !is_reused_name(event_id, *seq) => return Ok(EventFate::Conflict),
+            _ => {}
+        }
+        plan.events.insert(agent, event_id.clone(), (plan.frames.len(), *digest));
+        plan.push(EVENT, None, *seq, *digest, [agent.as_str(), event_id], raw);
+        Ok(EventFate::Stored)
+    }
+
+    /// The event's entry, if the log has it: what retention has removed is forgotten.
+    fn find(&self, agent: &AgentId, event_id: &str) -> Result<Option<EventEntry>, StoreError> {
+        let entry = self.known.find(&*self.index, agent, event_id)?;
+        Ok(entry.filter(|entry| entry.position >= self.log.start()))
+    }
+
+    /// Syncs what was appended, and then remembers it.
+    fn sync(&mut self, plan: Plan, positions: &[Position]) -> Result<(), StoreError> {
+        if positions.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let synced = self.log.sync()?;
+        metrics::histogram!("arcgate_sync_seconds", "log" => "events").record(started.elapsed());
+        metrics::histogram!("arcgate_commit_events").record(positions.len() as f64);
+        let bytes: usize = plan.frames.iter().flat_map(|(_, parts)| parts).map(Bytes::len).sum();
+        metrics::histogram!("arcgate_commit_bytes").record(bytes as f64);
+
+        for (agent, event_id, (frame, digest)) in plan.events.into_iter() {
+            if let Some(&position) = positions.get(frame) {
+                self.known.add(&agent, event_id, EventEntry { position, digest });
+            }
+        }
+        plan.dead.into_iter().for_each(|key| self.known.add_dead(key));
+        self.known.advance(synced);
+        self.synced.send_replace(synced);
+        Ok(())
+    }
+
+    /// The log, to be read.
+    #[must_use]
+    pub fn log(&self) -> &SegmentLog {
+        &self.log
+    }
+
+    /// Entries that are due for the index (or all there are), to be applied by whoever, in the order of the calls.
+    pub(super) fn seal(&mut self, all: bool) -> Option<Arc<IndexBatch>> {
+        self.known.seal(all)
+    }
+
+    /// How many batches have been taken for the index and not been acknowledged.
+    pub(super) fn unindexed(&self) -> usize {
+        self.known.sealed()
+    }
+
+    /// Lets go of what the index has.
+    pub(super) fn indexed(&mut self, up_to: Position) {
+        self.known.indexed(up_to);
+    }
+
+    /// The end of what is synced, for those who wait for it to move.
+    #[must_use]
+    pub fn synced(&self) -> watch::Receiver<Position> {
+        self.synced.subscribe()
+    }
+}
+
+/// Whether the event's name is the one that stock agents use again after a reset: `evt-` and its own seq.
+fn is_reused_name(event_id: &str, seq: u64) -> bool {
+    event_id.strip_prefix("evt-").is_some_and(|number| number == seq.to_string())
+}
+
+fn answer(group: Vec<Commit>, fates: Result<Vec<Vec<EventFate>>, StoreError>) {
+    match fates {
+        // Who has gone away meanwhile needs no answer.
+        Ok(fates) => group.into_iter().zip(fates).for_each(|(commit, fates)| drop(commit.reply.send(Ok(fates)))),
+        Err(error) => group.into_iter().for_each(|commit| drop(commit.reply.send(Err(error.clone())))),
+    }
+}

@@ -1,0 +1,21 @@
+//! The event log: every event that was acked, once, in the order in which the gateway took them.
+//!
+//! [`record`] is the layout of an event in its frame. The [`committer`](Committer) finds the repeats, appends the rest with
+//! one write, syncs once and answers everyone; [`EventLog`] gives it a thread and a queue, and cursors read what is synced.
+
+mod committer;
+mod known;
+mod log;
+mod open;
+mod reader;
+pub(crate) mod recent;
+pub mod record;
+#[cfg(test)]
+mod tests;
+mod types;
+
+pub use committer::{Committer, DEAD_LETTER, EVENT, MAX_GROUP_BYTES, MAX_GROUP_EVENTS};
+pub use log::{EventLog, EventLogOptions};
+pub use open::open;
+pub use reader::{EventReader, StoredEvent};
+pub use types::{Commit, DeadReason, EventFate, Incoming, IncomingEvent};

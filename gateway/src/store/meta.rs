@@ -1,0 +1,130 @@
+//! What the store knows of itself beside its logs: who it is, how often it was opened, its epoch, and the cursors.
+//!
+//! Kept in the [`SlotFile`] `META`. Its entries (numbers are little-endian):
+//!
+//! | name | value |
+//! |---|---|
+//! | `store_id` | 16 bytes, random |
+//! | `incarnation` | 8 bytes: how often the store has been opened |
+//! | `epoch` | 4 bytes: raised when the store opens after a loss of power, from 1 |
+//! | `boot_id` | text: which boot of the machine opened it last |
+//! | `clean_close` | 1 byte: 1 if it was closed in order since |
+//! | `cursor.<name>` | 8 bytes: a position in a log |
+
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::disk::Disk;
+use super::slots::{Entries, SlotFile};
+use super::{Position, StoreError};
+
+const FILE: &str = "META";
+
+/// The store's own record. Calls may come from any thread; those that change it wait for the disk.
+pub struct StoreMeta {
+    store_id: u128,
+    incarnation: u64,
+    epoch: u32,
+    file: Mutex<SlotFile>,
+}
+
+impl StoreMeta {
+    /// Opens the record in the store's folder `dir`, or makes one. Raises the incarnation; raises the epoch if the machine has
+    /// booted since and the store was not closed in order: then lines that were shown may be lost.
+    ///
+    /// # Errors
+    /// A failure of the disk; a record that is damaged or of an unknown format.
+    pub fn open(disk: &Arc<dyn Disk>, dir: &Path, boot_id: &str) -> Result<Self, StoreError> {
+        disk.create_dir_all(dir).map_err(|error| StoreError::io("create", dir, error))?;
+        let path = dir.join(FILE);
+        let mut file = SlotFile::open(&**disk, &path)?;
+        let mut entries = file.get().clone();
+        let (store_id, incarnation, epoch) = if entries.is_empty() {
+            (uuid::Uuid::new_v4().as_u128(), 1, 1)
+        } else {
+            let damaged = |why| StoreError::Damaged { path: path.clone(), position: 0, why };
+            let store_id = array(&entries, "store_id").ok_or_else(|| damaged("it names no store id"))?;
+            let incarnation = array(&entries, "incarnation").ok_or_else(|| damaged("it names no incarnation"))?;
+            let epoch = array(&entries, "epoch").ok_or_else(|| damaged("it names no epoch"))?;
+            let same_boot = entries.get("boot_id").is_some_and(|of| of == boot_id.as_bytes());
+            let clean = entries.get("clean_close").is_some_and(|clean| clean == &[1]);
+            let lost_power = !same_boot && !clean;
+            let epoch = u32::from_le_bytes(epoch) + u32::from(lost_power);
+            (u128::from_le_bytes(store_id), u64::from_le_bytes(incarnation) + 1, epoch)
+        };
+        entries.insert("store_id".into(), store_id.to_le_bytes().into());
+        entries.insert("incarnation".into(), incarnation.to_le_bytes().into());
+        entries.insert("epoch".into(), epoch.to_le_bytes().into());
+        entries.insert("boot_id".into(), boot_id.into());
+        entries.insert("clean_close".into(), vec![0]);
+        file.put(entries)?;
+        Ok(Self { store_id, incarnation, epoch, file: Mutex::new(file) })
+    }
+
+    /// Which store this is.
+    #[must_use]
+    pub fn store_id(&self) -> u128 {
+        self.store_id
+    }
+
+    /// How often the store has been opened, this time included.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// The epoch: within one, no line that was shown is lost.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Notes that the store is closed in order: all that was shown is synced. Nothing may be shown after it.
+    ///
+    /// # Errors
+    /// A failure of the disk.
+    pub fn close_clean(&self) -> Result<(), StoreError> {
+        let mut file = self.file.lock();
+        let mut entries = file.get().clone();
+        entries.insert("clean_close".into(), vec![1]);
+        file.put(entries)
+    }
+
+    /// The cursor of that name; 0 if it was never saved.
+    #[must_use]
+    pub fn cursor(&self, name: &str) -> Position {
+        cursor(self.file.lock().get(), &cursor_key(name))
+    }
+
+    /// Moves a cursor, durably once it returns. It never moves back: an earlier position than the saved one changes nothing.
+    ///
+    /// # Errors
+    /// A failure of the disk, or more cursors than fit into the file.
+    pub fn save_cursor(&self, name: &str, position: Position) -> Result<(), StoreError> {
+        let key = cursor_key(name);
+        let mut file = self.file.lock();
+        if position <= cursor(file.get(), &key) {
+            return Ok(());
+        }
+        let mut entries = file.get().clone();
+        entries.insert(key, position.to_le_bytes().into());
+        file.put(entries)
+    }
+}
+
+fn cursor_key(name: &str) -> String {
+    format!("cursor.{name}")
+}
+
+fn cursor(entries: &Entries, key: &str) -> Position {
+    array(entries, key).map_or(0, u64::from_le_bytes)
+}
+
+fn array<const N: usize>(entries: &Entries, name: &str) -> Option<[u8; N]> {
+    entries.get(name)?.as_slice().try_into().ok()
+}
+
+#[cfg(test)]
+mod tests;
