@@ -22,7 +22,26 @@ struct Stream {
     /// How many of them the index knows.
     indexed: usize,
     next_line: u64,
+    ended: bool,
     epochs: Vec<(u32, u64)>,
+}
+
+impl Stream {
+    fn record(&self, pipeline: &str) -> Option<StreamRecord> {
+        let (newest, _) = self.blocks.last()?;
+        Some(StreamRecord {
+            counting: Counting::Gateway,
+            next_line: self.next_line,
+            ended: self.ended,
+            newest: newest.position,
+            origin: None,
+            epochs: self.epochs.clone(),
+            lines: 0,
+            bytes: 0,
+            pipeline_id: pipeline.into(),
+            last_time: 0,
+        })
+    }
 }
 
 #[derive(Default)]
@@ -106,7 +125,8 @@ impl Fake {
                 stream.blocks.push((place, Arc::clone(&block)));
                 group.push(TailBlock { place, block: kept.then_some(block) });
             }
-            stream.tail.as_ref().unwrap().publish(group.into());
+            let record = stream.record(&self.pipeline.lock());
+            stream.tail.as_ref().unwrap().publish(group.into(), record.unwrap());
         });
     }
 
@@ -125,6 +145,15 @@ impl Fake {
     pub(super) fn gap(&self, step_run: &str, lines: u32, reason: GapReason) {
         let first = self.next_line(step_run);
         self.write(step_run, vec![(first, lines, Content::Gap { reason, time: 1_700_000_000_000 })], true);
+    }
+
+    /// Says that nothing follows.
+    pub(super) fn end(&self, step_run: &str) {
+        self.with(step_run, |stream| {
+            stream.ended = true;
+            let record = stream.record(&self.pipeline.lock()).unwrap();
+            stream.tail.as_ref().unwrap().publish(Arc::new([]), record);
+        });
     }
 
     pub(super) fn next_line(&self, step_run: &str) -> u64 {
@@ -165,27 +194,13 @@ impl Fake {
 impl LineSource for Fake {
     fn tail(&self, step_run: &StepRunId) -> Result<Arc<StreamTail>, StoreError> {
         Ok(self.with(step_run.as_str(), |stream| {
-            let next = stream.next_line;
-            Arc::clone(stream.tail.get_or_insert_with(|| Arc::new(StreamTail::new(next, false))))
+            let record = stream.record(&self.pipeline.lock());
+            Arc::clone(stream.tail.get_or_insert_with(|| Arc::new(StreamTail::new(record))))
         }))
     }
 
     fn stream(&self, step_run: &StepRunId) -> Result<Option<StreamRecord>, StoreError> {
-        Ok(self.with(step_run.as_str(), |stream| {
-            let (newest, _) = stream.blocks.last()?;
-            Some(StreamRecord {
-                counting: Counting::Gateway,
-                next_line: stream.next_line,
-                ended: false,
-                newest: newest.position,
-                origin: None,
-                epochs: stream.epochs.clone(),
-                lines: 0,
-                bytes: 0,
-                pipeline_id: self.pipeline.lock().as_str().into(),
-                last_time: 0,
-            })
-        }))
+        Ok(self.with(step_run.as_str(), |stream| stream.record(&self.pipeline.lock())))
     }
 
     fn blocks_from(&self, step_run: &StepRunId, line: u64, limit: usize) -> Result<Vec<TailBlock>, StoreError> {

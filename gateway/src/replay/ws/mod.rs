@@ -1,8 +1,8 @@
 //! The WebSocket interface: `GET /api/v1/ws`, channels `channel_log` and `channel_status`.
 //!
-//! [`Replay::router`] checks who comes and switches protocols; then each connection is one task ([`connection`]), whose socket
-//! ([`socket`]) reads frames into an [`inbox`] and writes them from an [`outbox`]. A [`request`] becomes a [`subscription`],
-//! whose [`writer`] puts entries together to messages.
+//! [`Replay::router`] checks who comes and switches protocols; then each connection is one task (`connection`), whose socket
+//! (`socket`) reads frames into an `inbox` and writes them from an `outbox`. A `request` becomes a `subscription`,
+//! whose `writer` puts entries together to messages.
 //!
 //! Frames are those of `tungstenite`; its buffers are not used, because they grow with what a client announces or leaves unread
 //! and are kept: here a message that comes in costs at most 64 KiB and one that goes out at most the connection's share, in
@@ -66,7 +66,6 @@ impl Replay {
     }
 
     /// The routes, to be served by an HTTP/1.1 server that allows upgrades.
-    #[must_use]
     pub fn router(&self) -> Router {
         Router::new().route(PATH, get(connect)).with_state(self.clone())
     }

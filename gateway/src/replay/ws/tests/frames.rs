@@ -116,10 +116,10 @@ fn entries(messages: &[String], single: bool) -> Vec<(u64, String)> {
 #[test]
 fn a_chunk_ends_at_200_lines_or_1_mib() {
     let (messages, _) = write(&vec![b"x".to_vec(); 450], 1 << 20, true);
-    let counts: Vec<usize> = messages.iter().map(|message| entries(&[message.clone()], false).len()).collect();
+    let counts: Vec<usize> = messages.iter().map(|message| entries(std::slice::from_ref(message), false).len()).collect();
     assert_eq!(counts, [200, 200, 51]);
     let (messages, _) = write(&vec![vec![b'x'; 100 << 10]; 25], 1 << 20, true);
-    let counts: Vec<usize> = messages.iter().map(|message| entries(&[message.clone()], false).len()).collect();
+    let counts: Vec<usize> = messages.iter().map(|message| entries(std::slice::from_ref(message), false).len()).collect();
     assert_eq!(counts, [10, 10, 6]);
     assert!(messages.iter().all(|message| message.len() <= 1 << 20));
 }

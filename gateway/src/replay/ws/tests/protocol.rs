@@ -379,7 +379,7 @@ async fn eof_comes_when_the_stream_has_ended_and_is_quiet() {
     client.subscribe("s", json!({})).await;
     assert_eq!(client.lines(3).await.0, [1, 2, 3]);
     client.expect("history_done").await;
-    tail.set_ended(true);
+    server.source.end("s");
     client.quiet().await;
     server.source.numbered("s", 4);
     assert_eq!(client.lines(4).await.0, [4]);
