@@ -9,9 +9,10 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tonic::service::Routes;
+
+use crate::stop::Stop;
 
 /// The smallest window of a connection: HTTP/2's own default.
 const MIN_WINDOW: u64 = 64 << 10;
@@ -37,15 +38,15 @@ pub struct ServerSettings {
     pub grace: Duration,
 }
 
-/// Serves `routes` on `listener` until `stop` turns true, then lets open streams end within the grace.
-pub async fn serve(listener: TcpListener, routes: Routes, settings: ServerSettings, mut stop: watch::Receiver<bool>) {
+/// Serves `routes` on `listener` until it is to `stop`, then lets open streams end within the grace.
+pub async fn serve(listener: TcpListener, routes: Routes, settings: ServerSettings, mut stop: Stop) {
     let open = Arc::new(AtomicUsize::new(0));
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             Some(_) = connections.join_next(), if !connections.is_empty() => continue,
-            _ = stop.wait_for(|stop| *stop) => break,
+            () = stop.asked() => break,
         };
         match accepted {
             Ok((stream, peer)) if open.load(Ordering::Relaxed) < settings.connections => {
@@ -76,7 +77,7 @@ async fn connection(
     peer: SocketAddr,
     routes: Routes,
     window: u64,
-    mut stop: watch::Receiver<bool>,
+    mut stop: Stop,
     _guard: Connected,
 ) {
     let _ = stream.set_nodelay(true);
@@ -93,7 +94,7 @@ async fn connection(
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        _ = stop.wait_for(|stop| *stop) => {
+        () = stop.asked() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -1,8 +1,8 @@
 //! Which lines an event holds, and for which stream: pure, so that it can be tried on any event.
 
-use arcgate_api::prost_types::Timestamp;
 use bytes::Bytes;
 use prost::Message;
+use prost_types::Timestamp;
 
 use crate::block::OutputStream;
 use crate::clock::Millis;

@@ -8,19 +8,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use crate::decode::{BatchBytes, Compression, Decoder, Format};
 use crate::lookup::StepRunLookup;
 use crate::shard::{Lost, Numbering, Payload, Refusal, Shards, Submission};
+use crate::source::logs::LogIngest;
+use crate::stop::Stop;
 use crate::store::events::{EventReader, StoredEvent};
 use crate::store::lines::StreamTail;
 use crate::store::meta::StoreMeta;
 use crate::store::{Position, StoreError};
 
 mod lines;
-#[cfg(test)]
-mod tests;
 
 use lines::TaskLines;
 
@@ -41,7 +41,7 @@ pub struct TaskLog {
     /// The events.
     pub events: EventReader,
     /// Where the lines go.
-    pub shards: Arc<crate::source::logs::LogIngest>,
+    pub logs: Arc<LogIngest>,
     /// Cuts an event's text into pieces; must allow as much text as an event can hold.
     pub decoder: Decoder,
     /// Keeps the cursor.
@@ -63,8 +63,8 @@ impl UnderWay {
 }
 
 impl TaskLog {
-    /// Runs until `stop` turns true or the store takes no more.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    /// Runs until it is to `stop` or the store takes no more.
+    pub async fn run(mut self, mut stop: Stop) {
         let mut under_way: VecDeque<UnderWay> = VecDeque::new();
         let mut done = self.events.position();
         let mut save = tokio::time::interval(SAVE_INTERVAL);
@@ -87,7 +87,7 @@ impl TaskLog {
                         tracing::warn!(%error, "the cursor of lines made of events could not be saved; trying again");
                     }
                 }
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = stop.asked() => break,
             }
         }
     }
@@ -165,7 +165,7 @@ impl TaskLog {
     }
 
     fn submit_to(&self) -> &Shards {
-        &self.shards.shards
+        &self.logs.shards
     }
 
     /// Saves how far all lines are durable.

@@ -8,7 +8,6 @@ use crate::block::EventOrigin;
 use crate::clock::Millis;
 use crate::id::{AgentId, StepRunId};
 use crate::store::lines::BlockRef;
-use crate::store::segment::LogKind;
 use crate::store::{Position, StoreError};
 
 mod fjall;
