@@ -19,7 +19,7 @@ pub mod record;
 #[cfg(test)]
 mod tests;
 
-pub use self::fjall::{FjallIndex, Opened};
+pub use self::fjall::{CACHE_BYTES, FjallIndex, Opened};
 
 /// Who numbers a stream's lines; fixed by its first block.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,16 +21,34 @@
 //! | 52 | 16 | with flag 4 only: the event's position u64, its lines done u64 |
 //! | … | 12 *e* | epochs, oldest first: epoch u32, first line u64 |
 //! | … | *s*, *a*, *p* | step run id, agent id, pipeline id |
+//!
+//! A known event is the body of a mark in the event log (kind [`EVENT_MARK`]): what retention appends again of an event whose
+//! segment goes before its repeats may be forgotten.
+//!
+//! | offset | size | what |
+//! |---|---|---|
+//! | 0 | 1 | version, 1 |
+//! | 1 | 1 | 0 |
+//! | 2 | 2 | length of the agent id, *a* |
+//! | 4 | 2 | length of the event id, *e* |
+//! | 6 | 2 | 0 |
+//! | 8 | 8 | digest |
+//! | 16 | 8 | when the event itself was received, Unix milliseconds, signed |
+//! | 24 | *a*, *e* | agent id, event id |
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{Counting, EventEntry, StreamRecord};
 use crate::block::EventOrigin;
-use crate::id::{Id, StepRunId};
+use crate::clock::Millis;
+use crate::id::{AgentId, Id, StepRunId};
 use crate::store::StoreError;
+use crate::store::segment::format::{ALIGNMENT, FRAME_HEADER};
 
 /// The kind of a mark's frame in the line log.
 pub const MARK: u8 = 0x83;
+/// The kind of a known event's frame in the event log.
+pub const EVENT_MARK: u8 = 0x83;
 /// How many epochs a record keeps.
 pub const MAX_EPOCHS: usize = 8;
 
@@ -39,6 +57,7 @@ const ENDED: u8 = 1;
 const AGENT_COUNTS: u8 = 2;
 const HAS_ORIGIN: u8 = 4;
 const FIXED: usize = 52;
+const EVENT_FIXED: usize = 24;
 
 /// Why bytes are no record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -124,9 +143,59 @@ pub fn decode_mark(bytes: &[u8]) -> Result<(StepRunId, StreamRecord), RecordErro
     let pipeline_id = rest.text(pipeline)?.into();
     rest.end()?;
     let ended = flags & ENDED != 0;
-    let record =
-        StreamRecord { counting, next_line, ended, newest, origin, epochs, lines, bytes, pipeline_id, last_time };
+    let record = StreamRecord { counting, next_line, ended, newest, origin, epochs, lines, bytes, pipeline_id, last_time };
     Ok((step_run, record))
+}
+
+/// An event of which repeats are to be known though it is not stored any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownEvent {
+    /// Who sent it.
+    pub agent: AgentId,
+    /// Its id, of at most 64 KiB.
+    pub event_id: Box<str>,
+    /// The digest of its type and payload.
+    pub digest: u64,
+    /// When it was received.
+    pub received: Millis,
+}
+
+/// Encodes a known event.
+#[must_use]
+pub fn encode_known_event(event: &KnownEvent) -> Bytes {
+    let (agent, event_id) = (event.agent.as_str(), &*event.event_id);
+    let mut out = BytesMut::with_capacity(EVENT_FIXED + agent.len() + event_id.len());
+    out.put_slice(&[VERSION, 0]);
+    out.put_u16_le(agent.len() as u16);
+    out.put_u16_le(event_id.len() as u16);
+    out.put_u16_le(0);
+    out.put_u64_le(event.digest);
+    out.put_i64_le(event.received);
+    out.put_slice(agent.as_bytes());
+    out.put_slice(event_id.as_bytes());
+    out.freeze()
+}
+
+/// Decodes what [`encode_known_event`] made.
+///
+/// # Errors
+/// A later version, or bytes that do not fit together.
+pub fn decode_known_event(bytes: &[u8]) -> Result<KnownEvent, RecordError> {
+    let mut rest = Reader::new(bytes)?;
+    let [0] = rest.take::<1>()? else { return Err(RecordError::Malformed) };
+    let [agent, event_id, 0] = [rest.u16()?, rest.u16()?, rest.u16()?] else { return Err(RecordError::Malformed) };
+    let digest = rest.u64()?;
+    let received = i64::from_le_bytes(rest.take()?);
+    let (agent, event_id) = (rest.id(agent)?, rest.text(event_id)?.into());
+    rest.end()?;
+    Ok(KnownEvent { agent, event_id, digest, received })
+}
+
+/// The size of a known event's frame.
+#[must_use]
+pub fn known_event_bytes(event: &KnownEvent) -> u64 {
+    let body = EVENT_FIXED + event.agent.as_str().len() + event.event_id.len();
+    (FRAME_HEADER + body).next_multiple_of(ALIGNMENT as usize) as u64
 }
 
 pub(super) fn encode_number(number: u64) -> [u8; 9] {

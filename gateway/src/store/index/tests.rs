@@ -7,7 +7,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::memory::MemoryIndex;
-use super::record::{RecordError, decode_mark, encode_mark};
+use super::record::{
+    KnownEvent, RecordError, decode_known_event, decode_mark, encode_known_event, encode_mark, known_event_bytes,
+};
 use super::*;
 use crate::id::Id;
 
@@ -286,14 +288,42 @@ fn golden_record() -> StreamRecord {
 #[test]
 fn marks_look_as_their_table_says() {
     let golden = [
-        "01070200", "0400", "0700", "0400", "0000", "0201000000000000", "4000000010000000", "0001000000000000",
-        "0020000000000000", "7b68e5cf8b010000", "4800000000000000", "0300000000000000", "010000000100000000000000",
-        "020000009000000000000000", "73746570", "6167656e742d37", "70697065",
+        "01070200",
+        "0400",
+        "0700",
+        "0400",
+        "0000",
+        "0201000000000000",
+        "4000000010000000",
+        "0001000000000000",
+        "0020000000000000",
+        "7b68e5cf8b010000",
+        "4800000000000000",
+        "0300000000000000",
+        "010000000100000000000000",
+        "020000009000000000000000",
+        "73746570",
+        "6167656e742d37",
+        "70697065",
     ];
     let encoded = encode_mark(&id("step"), &golden_record());
     let hex: String = encoded.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(hex, golden.concat());
     assert_eq!(decode_mark(&encoded), Ok((id("step"), golden_record())));
+}
+
+#[test]
+fn marks_of_events_look_as_their_table_says() {
+    let event =
+        KnownEvent { agent: id("agent"), event_id: "evt-7".into(), digest: 0x0102_0304_0506_0708, received: 1_700_000_000_123 };
+    let golden = b"\x01\x00\x05\x00\x05\x00\x00\x00\x08\x07\x06\x05\x04\x03\x02\x01\x7b\x68\xe5\xcf\x8b\x01\x00\x00agentevt-7";
+    assert_eq!(encode_known_event(&event), golden[..]);
+    assert_eq!(decode_known_event(golden), Ok(event.clone()));
+    // 40 of header, 34 of body, padded.
+    assert_eq!(known_event_bytes(&event), 80);
+    for end in 0..golden.len() {
+        assert_eq!(decode_known_event(&golden[..end]), Err(RecordError::Malformed), "cut at {end}");
+    }
 }
 
 #[test]
