@@ -5,7 +5,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use arcgate_gateway::access::{TokenFileError, Tokens};
+use arcgate_gateway::clock::Clock;
+use arcgate_gateway::decode::DecodeLimits;
+use arcgate_gateway::gateway::{Gateway, GatewaySettings};
+use arcgate_gateway::stop::Stopper;
+use arcgate_gateway::store::StoreError;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
@@ -37,6 +44,12 @@ pub enum ServeError {
         /// What the system said.
         source: io::Error,
     },
+    /// The tokens cannot be read.
+    #[error(transparent)]
+    Tokens(#[from] TokenFileError),
+    /// The store cannot be opened.
+    #[error("cannot open the store: {0}")]
+    Store(#[from] StoreError),
     /// The addresses cannot be written down.
     #[error("cannot write {}: {source}", path.display())]
     Addresses {
@@ -64,28 +77,63 @@ async fn serve(settings: &Settings) -> Result<(), ServeError> {
     let shutdown = Shutdown::on_signals()?;
     let metrics = start_metrics()?;
     let readiness = Readiness::default();
+    let tokens = settings.auth.token_file.as_deref().map(Tokens::read).transpose()?;
     let listeners = Listeners::bind(settings).await?;
-    std::fs::create_dir_all(&settings.store.path)?;
 
-    let routes = router(metrics, readiness.clone());
+    let data_plane = data_plane(settings);
+    let opened = tokio::task::spawn_blocking(move || Gateway::open(data_plane, tokens, Clock::system()));
+    let gateway = Arc::new(opened.await.map_err(io::Error::other)??);
+
+    let stopper = Stopper::default();
+    let routes = router(metrics, readiness.clone(), Arc::clone(&gateway)).merge(gateway.router());
     let http = axum::serve(listeners.http, routes).with_graceful_shutdown(shutdown.clone().asked());
     let http = tokio::spawn(http.into_future());
+    let agents = Arc::clone(&gateway);
+    let wish = stopper.wish();
+    let grpc = tokio::spawn(async move { agents.serve(listeners.grpc, wish).await });
 
     let store = &settings.store.path;
     let failed = |source| ServeError::Addresses { path: Addresses::path(store), source };
     listeners.addresses.write(store).map_err(failed)?;
     readiness.set(true);
-    let Addresses { grpc, http: http_address, .. } = listeners.addresses;
-    tracing::info!(%grpc, http = %http_address, store = %store.display(), "ready");
+    let Addresses { grpc: grpc_address, http: http_address, .. } = listeners.addresses;
+    tracing::info!(grpc = %grpc_address, http = %http_address, store = %store.display(), "ready");
 
     shutdown.asked().await;
     readiness.set(false);
-    if timeout(settings.shutdown.grace, http).await.is_err() {
-        tracing::warn!(grace = ?settings.shutdown.grace, "some connections did not end within shutdown.grace");
+    stopper.stop();
+    if grpc.await.is_err() {
+        tracing::error!("the gRPC listener has panicked");
     }
+    gateway.close_readers().await;
+    if timeout(settings.shutdown.grace, http).await.is_err() {
+        tracing::warn!(grace = ?settings.shutdown.grace, "some HTTP connections did not end within shutdown.grace");
+    }
+    gateway.close().await;
     Addresses::remove(store);
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The settings of the data plane.
+fn data_plane(settings: &Settings) -> GatewaySettings {
+    let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    GatewaySettings {
+        path: settings.store.path.clone(),
+        segment_bytes: settings.store.segment_bytes,
+        write_interval: settings.store.write_interval,
+        sync_interval: settings.store.sync_interval,
+        max_event: settings.events.max_event,
+        decode: DecodeLimits { raw_bytes: settings.logs.max_batch, line_bytes: bytes(settings.logs.max_line) },
+        queue_wait: settings.logs.queue_wait,
+        shards: settings.logs.shards as usize,
+        memory: settings.limits.memory,
+        max_message: bytes(settings.grpc.max_message),
+        connections: settings.limits.connections as usize,
+        readers: settings.limits.readers as usize,
+        stock_agents: settings.stock_agents(),
+        grace: settings.shutdown.grace,
+    }
 }
 
 /// The sockets of a gateway, before anyone is served.

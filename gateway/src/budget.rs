@@ -67,7 +67,6 @@ impl Budget {
 
     /// Takes `bytes`, or the whole budget if they are more, as soon as they are free and all who came before have theirs. To
     /// drop the future is to leave the queue.
-    #[must_use]
     pub fn take(&self, bytes: u64) -> Take {
         let bytes = bytes.min(self.0.total);
         if let Some(permit) = self.try_take(bytes) {

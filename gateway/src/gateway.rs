@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arcgate_api::FILE_DESCRIPTOR_SET;
 use arcgate_api::ingest::gateway_service_server::GatewayServiceServer;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
@@ -76,10 +77,9 @@ pub struct Gateway {
     messages: Budget,
     tokens: Option<Arc<Tokens>>,
     replay: Replay,
-    task_log: JoinHandle<()>,
     stopper: Stopper,
-    shard_threads: ShardThreads,
-    line_threads: LineThreads,
+    #[expect(clippy::disallowed_types, reason = "taken once, at the end")]
+    threads: Mutex<Option<Threads>>,
 }
 
 impl Gateway {
@@ -156,10 +156,8 @@ impl Gateway {
             messages,
             tokens,
             replay,
-            task_log,
             stopper,
-            shard_threads,
-            line_threads,
+            threads: Mutex::new(Some(Threads { task_log, shards: shard_threads, lines: line_threads })),
         })
     }
 
@@ -207,23 +205,29 @@ impl Gateway {
         self.events.segments().poisoned().map_or(Ok(()), |why| Err(StoreError::Poisoned { why }))
     }
 
-    /// Ends everything: readers are told, what was accepted is written and synced, and the store is closed in order. Call it
-    /// after [`Gateway::serve`] has returned.
-    pub async fn close(self) {
+    /// Takes no more readers and tells those that are there.
+    pub async fn close_readers(&self) {
         if !self.replay.close(self.settings.grace).await {
             tracing::warn!("readers did not end in time and are cut off");
         }
+    }
+
+    /// Ends everything else: what was accepted is written and synced, and the store is closed in order. Call it once, after
+    /// [`Gateway::serve`] has returned and readers are closed.
+    pub async fn close(&self) {
         self.stopper.stop();
-        let _ = self.task_log.await;
-        let Self { parts, lines, events, logs, shard_threads, line_threads, .. } = self;
+        let Some(threads) = self.threads.lock().take() else { return };
+        let _ = threads.task_log.await;
+        let (logs, lines, events, meta) =
+            (Arc::clone(&self.logs), Arc::clone(&self.lines), self.events.clone(), Arc::clone(&self.parts.meta));
         let closed = tokio::task::spawn_blocking(move || {
             logs.shards.close();
-            shard_threads.join();
-            line_threads.join();
+            threads.shards.join();
+            threads.lines.join();
             events.close();
             // After a poisoning nobody knows what is on disk: the next start must not take it for a clean end.
             match lines.accepts() {
-                Ok(()) if events.segments().poisoned().is_none() => parts.meta.close_clean(),
+                Ok(()) if events.segments().poisoned().is_none() => meta.close_clean(),
                 _ => Ok(()),
             }
         });
@@ -233,6 +237,13 @@ impl Gateway {
             Err(error) => tracing::error!(%error, "closing the store has panicked"),
         }
     }
+}
+
+/// What works on the store, to be waited for at the end.
+struct Threads {
+    task_log: JoinHandle<()>,
+    shards: ShardThreads,
+    lines: LineThreads,
 }
 
 /// Deletes the index of the store in `path` and builds it anew from the logs.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arcgate_gateway::gateway::Gateway;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -56,15 +57,19 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
 }
 
 /// The routes of this module.
-pub fn router(metrics: PrometheusHandle, readiness: Readiness) -> Router {
+pub fn router(metrics: PrometheusHandle, readiness: Readiness, gateway: Arc<Gateway>) -> Router {
     Router::new()
         .route("/livez", get(async || "ok\n"))
-        .route("/readyz", get(readyz).with_state(readiness))
+        .route("/readyz", get(readyz).with_state((readiness, gateway)))
         .route("/metrics", get(render).with_state(metrics))
 }
 
-async fn readyz(State(readiness): State<Readiness>) -> impl IntoResponse {
-    if readiness.is_ready() { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "not ready\n") }
+async fn readyz(State((readiness, gateway)): State<(Readiness, Arc<Gateway>)>) -> impl IntoResponse {
+    match (readiness.is_ready(), gateway.ready()) {
+        (true, Ok(())) => (StatusCode::OK, "ready\n".to_owned()),
+        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n".to_owned()),
+        (_, Err(why)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
 }
 
 async fn render(State(metrics): State<PrometheusHandle>) -> impl IntoResponse {

@@ -90,9 +90,8 @@ impl Target {
 }
 
 fn read_token(path: &Path) -> Result<MetadataValue<Ascii>, String> {
-    let tokens = crate::settings::read_tokens(path).map_err(|error| error.to_string())?;
-    let token = tokens.first().map(|token| format!("Bearer {token}")).unwrap_or_default();
-    let mut value = MetadataValue::try_from(token).map_err(|error| error.to_string())?;
+    let bearer = crate::bearer::header(path).map_err(|error| error.to_string())?;
+    let mut value = MetadataValue::try_from(bearer).map_err(|error| error.to_string())?;
     value.set_sensitive(true);
     Ok(value)
 }

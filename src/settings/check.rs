@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use super::{Loaded, Place, Problem, SettingsError, read_tokens, value};
+use arcgate_gateway::access::Tokens;
+
+use super::{Loaded, Place, Problem, SettingsError, value};
 
 /// Checks the files and folders that the settings name, that bounds fit together, and that only loopback listeners go without
 /// tokens.
@@ -31,7 +33,7 @@ pub fn check(loaded: &Loaded) -> Result<(), SettingsError> {
         }
     }
     if let Some(path) = &settings.auth.token_file
-        && let Err(what) = read_tokens(path)
+        && let Err(what) = Tokens::read(path)
     {
         complain("auth.token_file", what.to_string());
     }

@@ -13,7 +13,6 @@ mod source;
 pub mod table;
 #[cfg(test)]
 mod tests;
-mod tokens;
 pub mod value;
 
 use std::collections::BTreeMap;
@@ -23,7 +22,6 @@ pub use check::check;
 pub use print::{as_markdown, as_toml};
 pub use schema::*;
 pub use source::{Given, Place, from_env, from_file, from_flag};
-pub use tokens::read_tokens;
 
 /// The settings file that is read if it is there and no other is named.
 pub const DEFAULT_FILE: &str = "arcgate.toml";

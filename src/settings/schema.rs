@@ -90,6 +90,8 @@ pub struct Logs {
 pub struct Limits {
     /// Memory, in bytes.
     pub memory: u64,
+    /// Agents' connections at one time.
+    pub connections: u32,
     /// Readers over WebSocket at one time.
     pub readers: u32,
 }

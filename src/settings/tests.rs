@@ -146,18 +146,6 @@ fn what_does_not_fit_together_or_the_machine_is_told() {
 }
 
 #[test]
-fn a_token_file_has_tokens_and_its_errors_show_none() {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "#\n\n").unwrap();
-    assert!(read_tokens(file.path()).unwrap_err().to_string().contains("holds no token"));
-    std::fs::write(file.path(), "good\nba d\n").unwrap();
-    let error = read_tokens(file.path()).unwrap_err().to_string();
-    assert!(error.contains("line 2") && !error.contains("ba d"), "{error}");
-    std::fs::write(file.path(), " good \r\n#no\nother\n").unwrap();
-    assert_eq!(read_tokens(file.path()).unwrap(), ["good", "other"]);
-}
-
-#[test]
 fn the_printed_settings_can_be_read_again() {
     let first = load(flags(&["logs.shards=3", "log.level=info,fjall=warn"])).unwrap();
     let text = as_toml(&first);

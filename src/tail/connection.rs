@@ -111,8 +111,7 @@ fn request(server: &str, token_file: Option<&Path>) -> Result<Request<()>, TailE
     let url = format!("ws://{}/api/v1/ws", host.trim_end_matches('/'));
     let mut request = url.into_client_request().map_err(|_| unfit())?;
     if let Some(path) = token_file {
-        let tokens = crate::settings::read_tokens(path).map_err(|error| TailError::Token(error.to_string()))?;
-        let bearer = tokens.first().map(|token| format!("Bearer {token}")).unwrap_or_default();
+        let bearer = crate::bearer::header(path).map_err(|error| TailError::Token(error.to_string()))?;
         let value = HeaderValue::from_str(&bearer).map_err(|error| TailError::Token(error.to_string()))?;
         request.headers_mut().insert(AUTHORIZATION, value);
     }

@@ -360,7 +360,7 @@ fn records_become_lines_and_runs() {
     assert_eq!(seen, expected.map(|(text, time, stream)| (text.to_owned(), time, stream)));
     let runs = &decoded.pieces[0].runs;
     assert_eq!(runs.iter().map(|run| run.lines).collect::<Vec<_>>(), [3, 1, 2, 1]);
-    assert!(runs.iter().all(|run| &*run.level == "warn" && &*run.plugin == ""));
+    assert!(runs.iter().all(|run| &*run.level == "warn" && run.plugin.is_empty()));
 }
 
 #[test]

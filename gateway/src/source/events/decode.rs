@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::digest::digest;
 use super::payload::PayloadError;
-use super::wire::{Field, Fields};
+use super::wire::Fields;
 use crate::id::{AgentId, MAX_ID_BYTES};
 use crate::store::events::{DeadReason, Incoming, IncomingEvent};
 
@@ -36,7 +36,7 @@ pub fn named_agent(raw: &[u8]) -> Option<&str> {
 struct Outline<'a> {
     event_id: &'a [u8],
     event_type: &'a [u8],
-    payload: &'a [u8],
+    payload: Option<&'a [u8]>,
     agent_id: &'a [u8],
     pipeline_id: &'a [u8],
     step_id: &'a [u8],
@@ -59,7 +59,9 @@ impl<'a> Outline<'a> {
                 // What is broken inside does not hide what follows.
                 (2, field) => broken = broken.and(self.meta(field.bytes()?)),
                 (3, field) => self.event_type = field.bytes()?,
-                (4, field) => self.payload = field.bytes()?,
+                (4, field) if self.payload.is_none() => self.payload = Some(field.bytes()?),
+                // Twice, which no writer does: readers would merge the two.
+                (4, _) => broken = Err(PayloadError::Malformed),
                 _ => {}
             }
         }
@@ -72,14 +74,23 @@ impl<'a> Outline<'a> {
                 (1, field) => self.agent_id = field.bytes()?,
                 (2, field) => self.pipeline_id = field.bytes()?,
                 (3, field) => self.step_id = field.bytes()?,
-                (4, Field::Bytes(_)) => {}
-                (4, _) => return Err(PayloadError::Malformed),
+                (4, field) => timestamp(field.bytes()?)?,
                 (5, field) => self.seq = field.varint()?,
                 _ => {}
             }
         }
         Ok(())
     }
+}
+
+/// Checks a `google.protobuf.Timestamp`; what time it says does not matter here.
+fn timestamp(bytes: &[u8]) -> Result<(), PayloadError> {
+    for field in Fields::of(bytes) {
+        if let (1 | 2, field) = field? {
+            field.varint()?;
+        }
+    }
+    Ok(())
 }
 
 /// The event's digest, or why it can never be accepted (its id aside).
@@ -104,7 +115,7 @@ fn judge(event: &Outline<'_>, size: usize, agent: &AgentId, max_bytes: usize) ->
         }
     }
     let event_type = std::str::from_utf8(event.event_type).map_err(|_| DeadReason::NotUtf8)?;
-    digest(event_type, event.payload).map_err(|error| match error {
+    digest(event_type, event.payload.unwrap_or_default()).map_err(|error| match error {
         PayloadError::Malformed => DeadReason::Malformed,
         PayloadError::NotUtf8 => DeadReason::NotUtf8,
         PayloadError::TooDeep => DeadReason::TooDeep,

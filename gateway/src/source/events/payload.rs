@@ -1,8 +1,8 @@
 //! Reading a `google.protobuf.Struct` from its bytes, value by value: a payload is never built as a tree.
 //!
-//! A field that a writer gave twice counts by its last occurrence, as proto3 says; a value without a kind is null.
+//! A value without a kind is null. A value that is given twice, which no writer does and readers would merge, is malformed.
 
-use super::wire::Fields;
+use super::wire::{Field, Fields};
 
 /// Why a payload cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -56,15 +56,16 @@ impl<'a> Struct<'a> {
     /// The entries in the order of the bytes. A key may come twice: then the last one counts.
     pub fn entries(self) -> impl Iterator<Item = Result<(&'a str, Value<'a>), PayloadError>> {
         messages(self.0).map(|entry| {
-            let (mut key, mut value) = ("", Value::Null);
+            let (mut key, mut value) = ("", None);
             for field in Fields::of(entry?) {
                 match field? {
                     (1, field) => key = field.text()?,
-                    (2, field) => value = Value::read(field.bytes()?)?,
+                    (2, field) if value.is_none() => value = Some(Value::read(field.bytes()?)?),
+                    (2, _) => return Err(PayloadError::Malformed),
                     _ => {}
                 }
             }
-            Ok((key, value))
+            Ok((key, value.unwrap_or(Value::Null)))
         })
     }
 
@@ -93,23 +94,23 @@ impl<'a> List<'a> {
 
 impl<'a> Value<'a> {
     fn read(bytes: &'a [u8]) -> Result<Self, PayloadError> {
-        let mut value = Self::Null;
+        let mut value = None;
         for field in Fields::of(bytes) {
-            match field? {
-                (1, field) => {
-                    field.varint()?;
-                    value = Self::Null;
-                }
-                (2, super::wire::Field::Fixed64(bits)) => value = Self::Number(f64::from_bits(bits)),
+            let read = match field? {
+                (1, field) => field.varint().map(|_| Self::Null)?,
+                (2, Field::Fixed64(bits)) => Self::Number(f64::from_bits(bits)),
                 (2, _) => return Err(PayloadError::Malformed),
-                (3, field) => value = Self::Text(field.text()?),
-                (4, field) => value = Self::Bool(field.varint()? != 0),
-                (5, field) => value = Self::Struct(Struct(field.bytes()?)),
-                (6, field) => value = Self::List(List(field.bytes()?)),
-                _ => {}
+                (3, field) => Self::Text(field.text()?),
+                (4, field) => Self::Bool(field.varint()? != 0),
+                (5, field) => Self::Struct(Struct(field.bytes()?)),
+                (6, field) => Self::List(List(field.bytes()?)),
+                _ => continue,
+            };
+            if value.replace(read).is_some() {
+                return Err(PayloadError::Malformed);
             }
         }
-        Ok(value)
+        Ok(value.unwrap_or(Self::Null))
     }
 }
 

@@ -11,7 +11,7 @@ use crate::store::events::{DeadReason, EventFate, Incoming, IncomingEvent};
 
 use EventFate::{Conflict, Dead, Repeated, Stored};
 
-fn sent(seq: u64, fate: EventFate) -> Sent {
+pub(super) fn sent(seq: u64, fate: EventFate) -> Sent {
     let raw = Bytes::new();
     Sent::from(&match fate {
         Dead => Incoming::Dead { seq, event_id: None, reason: DeadReason::NoId, raw },

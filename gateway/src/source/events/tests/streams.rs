@@ -1,0 +1,223 @@
+//! PushEvents and EventSession as clients see them, over a real event log.
+
+use std::sync::Arc;
+
+use arcgate_api::gateway::v1::ingest_ack::Status::{Accepted, OutOfOrder, PartialAccepted, Rejected};
+use arcgate_api::gateway::v1::{AgentHandshake, IngestAck, PushEventsResponse};
+use arcgate_api::ingest::{EventBatch, Payload, PushEventsRequest};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status};
+
+use super::super::push::push_events;
+use super::super::session::{Answers, event_session};
+use super::super::EventIngest;
+use super::{encode, event};
+use crate::clock::Clock;
+use crate::store::disk::sim::SimDisk;
+use crate::store::events::{EventLog, EventLogOptions};
+use crate::store::index::memory::MemoryIndex;
+use crate::store::segment::{LogKind, SegmentOptions};
+
+struct Gateway {
+    ingest: Arc<EventIngest>,
+    log: EventLog,
+    disk: SimDisk,
+    clock: Clock,
+}
+
+fn gateway() -> Gateway {
+    let disk = SimDisk::new(1);
+    let clock = Clock::manual(1_000_000);
+    let segments =
+        SegmentOptions { kind: LogKind::Events, segment_bytes: 1 << 20, store_id: 7, incarnation: 1, clock: clock.clone() };
+    let index = Arc::new(MemoryIndex::default());
+    let options = EventLogOptions { disk: Arc::new(disk.clone()), dir: "/events".into(), segments, index };
+    let log = EventLog::open(options).unwrap().0;
+    Gateway { ingest: Arc::new(EventIngest::new(log.clone(), clock.clone(), 1_000_000)), log, disk, clock }
+}
+
+fn handshake(agent: &str, last_known_seq: u64) -> PushEventsRequest {
+    PushEventsRequest { payload: Some(Payload::Handshake(AgentHandshake { agent_id: agent.into(), last_known_seq })) }
+}
+
+fn raw_batch(events: Vec<Bytes>) -> PushEventsRequest {
+    PushEventsRequest { payload: Some(Payload::Batch(EventBatch { batch_id: "batch".into(), events })) }
+}
+
+fn batch(seqs: impl IntoIterator<Item = u64>) -> PushEventsRequest {
+    raw_batch(seqs.into_iter().map(|seq| encode(&event("a1", seq, &format!("event {seq}")))).collect())
+}
+
+impl Gateway {
+    async fn push(&self, requests: Vec<PushEventsRequest>) -> Result<IngestAck, Status> {
+        let requests = stream::iter(requests.into_iter().map(Ok));
+        push_events(&self.ingest, requests).await.map(|response| response.into_inner().ack.unwrap())
+    }
+
+    fn session(&self) -> (mpsc::Sender<Result<PushEventsRequest, Status>>, Answers) {
+        let (client, requests) = mpsc::channel(1);
+        (client, event_session(Arc::clone(&self.ingest), ReceiverStream::new(requests)).into_inner())
+    }
+
+    fn stored(&self) -> usize {
+        self.log.follow(0).read(usize::MAX, usize::MAX).unwrap().len()
+    }
+}
+
+async fn answer(answers: &mut Answers) -> IngestAck {
+    let PushEventsResponse { ack } = answers.next().await.unwrap().unwrap();
+    ack.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_stock_agent_pushes_and_repeats() {
+    let gateway = gateway();
+    for round in 0..3 {
+        let ack = gateway.push(vec![handshake("a1", 0), batch(1..=100)]).await.unwrap();
+        assert_eq!((ack.status(), ack.last_accepted_seq, ack.expected_seq), (Accepted, 100, 101));
+        assert_eq!((ack.taken, ack.repeated), if round == 0 { (100, 0) } else { (0, 100) });
+        assert_eq!(gateway.stored(), 100, "I3");
+    }
+    let ack = gateway.push(vec![handshake("a1", 100)]).await.unwrap();
+    assert_eq!((ack.status(), ack.last_accepted_seq), (Accepted, 100), "an empty stream is answered the mark");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i5_a_bad_event_spoils_none() {
+    let gateway = gateway();
+    let mut bad = event("a1", 2, "");
+    bad.event_id.clear();
+    let large = event("a1", 4, &"x".repeat(1_000_001));
+    let good = |seq| encode(&event("a1", seq, "good"));
+    let events = vec![good(1), encode(&bad), good(3), encode(&large), Bytes::from_static(b"\xff"), good(5)];
+    for _ in 0..2 {
+        let ack = gateway.push(vec![handshake("a1", 0), raw_batch(events.clone())]).await.unwrap();
+        assert_eq!((ack.status(), ack.last_accepted_seq), (PartialAccepted, 5));
+        assert_eq!(ack.rejected_seqs, [0, 2, 4]);
+        assert_eq!(gateway.stored(), 3);
+    }
+    let ack = gateway.push(vec![handshake("a1", 0), raw_batch(vec![encode(&bad)])]).await.unwrap();
+    assert_eq!((ack.status(), ack.last_accepted_seq), (Rejected, 0), "nothing is accepted; 1 is waited for");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i4_holes_are_waited_for_and_passed() {
+    let gateway = gateway();
+    let push = || gateway.push(vec![handshake("a1", 0), batch([3, 4])]);
+    let ack = push().await.unwrap();
+    assert_eq!((ack.status(), ack.last_accepted_seq, ack.taken), (OutOfOrder, 0, 2));
+    gateway.clock.set(1_000_999);
+    assert_eq!(push().await.unwrap().last_accepted_seq, 0);
+    gateway.clock.set(1_001_000);
+    let ack = push().await.unwrap();
+    assert_eq!((ack.status(), ack.last_accepted_seq, ack.repeated), (Accepted, 4, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_of_several_batches_is_answered_once() {
+    let gateway = gateway();
+    let ack = gateway.push(vec![batch([11, 13]), batch([12]), batch([10])]).await.unwrap();
+    assert_eq!((ack.status(), ack.last_accepted_seq, ack.taken), (Accepted, 13, 4), "without a handshake too");
+    let ack = gateway.push(vec![handshake("a1", 13), batch([14, 15]), batch([14])]).await.unwrap();
+    assert_eq!((ack.status(), ack.last_accepted_seq, ack.taken, ack.repeated), (Accepted, 15, 2, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sends_must_be_said_once() {
+    let gateway = gateway();
+    let nameless = raw_batch(vec![encode(&event("", 1, ""))]);
+    let code = |result: Result<IngestAck, Status>| result.map_err(|status| status.code()).unwrap_err();
+    assert_eq!(code(gateway.push(vec![nameless.clone()]).await), Code::InvalidArgument);
+    assert_eq!(code(gateway.push(vec![handshake("a\n1", 0)]).await), Code::InvalidArgument);
+    assert_eq!(code(gateway.push(vec![batch([1]), handshake("a2", 0)]).await), Code::InvalidArgument);
+    assert_eq!(gateway.push(vec![handshake("a1", 0), nameless]).await.unwrap().status(), Accepted);
+    let others = gateway.push(vec![handshake("a2", 0), batch([1])]).await.unwrap();
+    assert_eq!((others.status(), others.rejected_seqs), (Rejected, vec![1]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failing_store_acknowledges_nothing() {
+    let gateway = gateway();
+    gateway.disk.enospc(true);
+    let push = || gateway.push(vec![handshake("a1", 0), batch([1])]);
+    assert_eq!(push().await.unwrap_err().code(), Code::ResourceExhausted);
+    gateway.disk.enospc(false);
+    gateway.disk.fail_at(gateway.disk.ops() + 1);
+    assert_eq!(push().await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(push().await.unwrap_err().code(), Code::Unavailable, "until a restart");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_answers_each_batch_in_order() {
+    let gateway = gateway();
+    let (client, mut answers) = gateway.session();
+    client.send(Ok(handshake("a1", 0))).await.unwrap();
+    for n in 0..50 {
+        client.send(Ok(batch(n * 10 + 1..=n * 10 + 10))).await.unwrap();
+    }
+    for n in 0..50 {
+        let ack = answer(&mut answers).await;
+        assert_eq!((ack.status(), ack.last_accepted_seq, ack.taken), (Accepted, n * 10 + 10, 10));
+    }
+    client.send(Ok(raw_batch(Vec::new()))).await.unwrap();
+    assert_eq!(answer(&mut answers).await.last_accepted_seq, 500, "an empty batch asks for the mark");
+    drop(client);
+    assert!(answers.next().await.is_none());
+    assert_eq!(gateway.stored(), 500);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_reads_on_only_while_answers_are_read() {
+    let gateway = gateway();
+    let (client, mut answers) = gateway.session();
+    let sending = tokio::spawn(async move {
+        for seq in 1..=200 {
+            client.send(Ok(batch([seq]))).await.unwrap();
+        }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert!(!sending.is_finished());
+    assert_eq!(gateway.stored(), 64, "no more than 64 answers wait to be read");
+    for seq in 1..=200 {
+        assert_eq!(answer(&mut answers).await.last_accepted_seq, seq);
+    }
+    sending.await.unwrap();
+    assert!(answers.next().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_takes_batches_larger_than_its_window() {
+    let gateway = gateway();
+    let (client, mut answers) = gateway.session();
+    for seq in 1..=5 {
+        let large = (0..3).map(|n| encode(&event("a1", seq * 3 + n, &"x".repeat(900_000)))).collect();
+        client.send(Ok(raw_batch(large))).await.unwrap();
+    }
+    for seq in 1..=5 {
+        assert_eq!(answer(&mut answers).await.last_accepted_seq, seq * 3 + 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_ends_with_the_reason() {
+    let gateway = gateway();
+    let (client, mut answers) = gateway.session();
+    client.send(Ok(batch([1]))).await.unwrap();
+    client.send(Ok(handshake("a2", 0))).await.unwrap();
+    assert_eq!(answer(&mut answers).await.status(), Accepted, "what came before is answered");
+    assert_eq!(answers.next().await.unwrap().unwrap_err().code(), Code::InvalidArgument);
+    assert!(answers.next().await.is_none());
+    client.closed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_whose_client_is_gone_ends() {
+    let gateway = gateway();
+    let (client, answers) = gateway.session();
+    client.send(Ok(batch([1]))).await.unwrap();
+    drop(answers);
+    client.closed().await;
+}
