@@ -4,8 +4,8 @@
 //! [`tail`] (its two clients), or the small ones that live in `cli` itself. [`settings`] is the only place that reads settings'
 //! files and variables; [`ops`] is what an operator sees of a running gateway.
 
-pub mod bearer;
 pub mod backoff;
+pub mod bearer;
 pub mod cli;
 pub mod ops;
 pub mod push;

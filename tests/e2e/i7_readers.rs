@@ -160,7 +160,12 @@ fn i7_every_reader_sees_every_line_once_and_in_order_under_load() -> Outcome<()>
         while let Some(reader) = readers.join_next().await {
             let (index, (shown, missing)) = reader??;
             assert_eq!(shown + missing, lines, "{}", step_run(index));
-            assert!(missing == 0 || index % 5 == 0, "{} lines of {} are missing although it drops nothing", missing, step_run(index));
+            assert!(
+                missing == 0 || index % 5 == 0,
+                "{} lines of {} are missing although it drops nothing",
+                missing,
+                step_run(index)
+            );
         }
         println!("{READERS} readers were through after {:.1} s", seconds(begin));
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::harness::{Outcome, Reader, Rig, SOON, eventually, events, logs, run, scaled, within};
+use crate::harness::{Outcome, Reader, Rig, SOON, events, eventually, logs, run, scaled, within};
 
 const MIB: u64 = 1 << 20;
 
