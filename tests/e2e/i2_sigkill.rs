@@ -52,7 +52,8 @@ impl Agent {
                     (next - BATCH..next).collect()
                 });
                 // In flight from here on, whatever becomes of it.
-                self.unacked.extend(seqs.iter().filter(|seq| **seq > self.unacked.last().copied().unwrap_or(self.acked)));
+                let known = self.unacked.last().copied().unwrap_or(self.acked);
+                self.unacked.extend(seqs.iter().filter(|seq| **seq > known));
                 let batch = events::message(seqs.iter().map(|seq| self.event(*seq)).collect());
                 flying.push_back(seqs);
                 progress.send_modify(|(_, flying)| *flying += 1);

@@ -128,7 +128,7 @@ fn i7_every_reader_sees_every_line_once_and_in_order_under_load() -> Outcome<()>
         let begin = Instant::now();
 
         let mut readers = JoinSet::new();
-        let mut follow = |readers: &mut JoinSet<_>, reader: usize| {
+        let follow = |readers: &mut JoinSet<_>, reader: usize| {
             let (http, sent) = (rig.http().to_owned(), sent.clone());
             // Readers of all kinds of step runs: 2 and 100 have no common factor with 51.
             let index = reader * 51 % STEP_RUNS;

@@ -100,7 +100,8 @@ fn i8_ten_thousand_idle_streams_and_stopped_readers() -> Outcome<()> {
         for connection in 0..connections {
             let channel = rig.gateway.channel()?;
             for stream in 0..each {
-                let session = logs::LogSession::open(channel.clone(), &format!("idle-{connection}-{stream}"));
+                let name = format!("idle-{connection}-{stream}");
+                let session = logs::LogSession::open(channel.clone(), &name);
                 idle.push(within(SOON, "an idle stream", session).await?);
             }
         }
