@@ -13,11 +13,12 @@ use arcgate_gateway::clock::Clock;
 use arcgate_gateway::gateway;
 use arcgate_gateway::id::Id;
 use arcgate_gateway::store::disk::RealDisk;
+use arcgate_gateway::store::events::record::Record;
 use arcgate_gateway::store::events::{DEAD_LETTER, EVENT, EventLog, EventLogOptions, record};
 use arcgate_gateway::store::index::StreamRecord;
 use arcgate_gateway::store::inspect::{self, LogReport, Meaning};
 use arcgate_gateway::store::lines::{BLOCK, BlockRef, LineStore, MARK};
-use arcgate_gateway::store::segment::{Frame, LogKind, SegmentLog};
+use arcgate_gateway::store::segment::{Frame, LogKind, Scanned, SegmentLog};
 use arcgate_gateway::store::{Parts, StoreError};
 use serde_json::json;
 
@@ -59,7 +60,7 @@ pub fn verify(settings: &Settings, out: &mut impl Write) -> Result<bool, Command
 ///
 /// # Errors
 /// The store cannot be opened or read.
-pub fn list(settings: &Settings, json: bool, out: &mut impl Write) -> Result<(), CommandError> {
+pub fn list(settings: &Settings, json: bool, out: &mut dyn Write) -> Result<(), CommandError> {
     let opened = Opened::open(settings)?;
     if !json {
         writeln!(out, "{:<40} {:>12} {:>14} {:<6} LAST LINE AT", "STEP RUN", "LINES", "BYTES", "STATE")?;
@@ -68,6 +69,28 @@ pub fn list(settings: &Settings, json: bool, out: &mut impl Write) -> Result<(),
         let (step_run, record) = stream?;
         writeln!(out, "{}", if json { as_json(step_run.as_str(), &record) } else { as_row(step_run.as_str(), &record) })?;
     }
+    opened.close()
+}
+
+/// Writes the events in the order in which they were taken; dead letters and what is damaged are left out.
+///
+/// # Errors
+/// The store cannot be opened or read.
+pub fn list_events(settings: &Settings, json: bool, out: &mut dyn Write) -> Result<(), CommandError> {
+    let opened = Opened::open(settings)?;
+    let log = opened.events.segments().clone();
+    let mut out = io::BufWriter::new(out);
+    for item in log.scan(log.start(), log.synced()) {
+        let Scanned::Frame(frame) = item? else { continue };
+        match record::decode(frame.body.clone()) {
+            Ok(event) if frame.kind == EVENT => {
+                writeln!(out, "{}", if json { event_as_json(&frame, &event) } else { event_as_row(&frame, &event) })?
+            }
+            _ => {}
+        }
+    }
+    out.flush()?;
+    drop(out);
     opened.close()
 }
 
@@ -201,6 +224,24 @@ fn as_json(step_run: &str, record: &StreamRecord) -> String {
         "next_line": record.next_line,
         "ended": record.ended,
         "last_time_ms": record.last_time,
+    })
+    .to_string()
+}
+
+fn event_as_row(frame: &Frame, event: &Record) -> String {
+    let Record { seq, agent, event_id, .. } = event;
+    format!("{} {:>12} {agent:<24} {seq:>10} {event_id}", crate::time::rfc3339(frame.received), frame.position)
+}
+
+fn event_as_json(frame: &Frame, event: &Record) -> String {
+    json!({
+        "agent_id": &*event.agent,
+        "event_id": &*event.event_id,
+        "seq": event.seq,
+        "digest": format!("{:016x}", event.digest),
+        "position": frame.position,
+        "received_ms": frame.received,
+        "bytes": event.raw.len(),
     })
     .to_string()
 }

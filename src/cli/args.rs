@@ -58,8 +58,11 @@ pub enum Command {
 pub enum StoreCommand {
     /// Read everything and say what is damaged; exit code 1 if something is
     Verify(SettingsArgs),
-    /// List the step runs that have lines
+    /// List the step runs that have lines, or the events
     Ls {
+        /// The events instead, in the order in which they were taken
+        #[arg(long)]
+        events: bool,
         /// One JSON object a line
         #[arg(long)]
         json: bool,

@@ -41,8 +41,9 @@ fn run(command: Command) -> ExitCode {
                 sound => outcome(sound.map(drop)),
             })
         }
-        Command::Store(StoreCommand::Ls { json, settings }) => {
-            loaded(load(settings.into()), |loaded| outcome(store::list(&loaded.settings, json, &mut io::stdout().lock())))
+        Command::Store(StoreCommand::Ls { events, json, settings }) => {
+            let list = if events { store::list_events } else { store::list };
+            loaded(load(settings.into()), |loaded| outcome(list(&loaded.settings, json, &mut io::stdout().lock())))
         }
         Command::Store(StoreCommand::Reindex(settings)) => {
             loaded(load(settings.into()), |loaded| outcome(store::reindex(&loaded.settings)))
