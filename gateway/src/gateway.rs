@@ -107,6 +107,8 @@ impl Gateway {
             index: Arc::clone(&parts.index),
         })?;
         tracing::debug!(?recovery, "event log open");
+        // If its opening has cleared the index, then for both.
+        lines.catch_up()?;
         let shard_settings =
             ShardSettings { shards: shards(settings.shards), write_interval: settings.write_interval };
         let (shards, shard_threads) =
@@ -226,6 +228,7 @@ impl Gateway {
         let (logs, lines, events, meta) =
             (Arc::clone(&self.logs), Arc::clone(&self.lines), self.events.clone(), Arc::clone(&self.parts.meta));
         let closed = tokio::task::spawn_blocking(move || {
+            lines.close();
             logs.shards.close();
             threads.shards.join();
             threads.lines.join();
@@ -267,7 +270,7 @@ pub fn reindex(path: &Path) -> Result<(), StoreError> {
         parts.meta.epoch(),
         Duration::from_secs(1),
     )?;
-    drop((lines, appender));
+    drop(appender);
     threads.join();
     let (events, _) = EventLog::open(EventLogOptions {
         disk: Arc::clone(&parts.disk),
@@ -275,7 +278,9 @@ pub fn reindex(path: &Path) -> Result<(), StoreError> {
         segments: parts.options(crate::store::segment::LogKind::Events, segment_bytes, &clock),
         index: Arc::clone(&parts.index),
     })?;
+    let caught_up = lines.catch_up();
     events.close();
+    caught_up?;
     parts.meta.close_clean()
 }
 
