@@ -13,23 +13,23 @@ use crate::id::StepRunId;
 use crate::store::lines::LineAppender;
 
 /// A stream with readers is written at least this often.
-const READER_INTERVAL: Duration = Duration::from_millis(2);
+pub(super) const READER_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Once this much waits in a shard, all of it is written: it pays for a write, and is a bound on what waits.
-const FLUSH_BYTES: usize = 1 << 20;
+pub(super) const FLUSH_BYTES: usize = 1 << 20;
 
 /// Batches taken before the worker looks at what is due.
 const BATCHES_A_ROUND: usize = 64;
 
 /// A stream that nobody has used for this long leaves memory.
-const IDLE: Duration = Duration::from_secs(30);
+pub(super) const IDLE: Duration = Duration::from_secs(30);
 
 /// See the module.
 pub(super) struct Worker {
     pub(super) queue: Arc<Queue>,
     pub(super) lines: LineAppender,
     pub(super) settings: ShardSettings,
-    streams: HashMap<StepRunId, Stream>,
+    pub(super) streams: HashMap<StepRunId, Stream>,
     recent: Recent,
     /// Streams with something to write, by when it is due: those with readers, and the others. Each is in order, as the delay
     /// within one is always the same.
@@ -82,7 +82,7 @@ impl Worker {
         }
     }
 
-    fn take(&mut self, mut batch: Submission, now: Instant) {
+    pub(super) fn take(&mut self, mut batch: Submission, now: Instant) {
         let outcome = self.add(&mut batch, now);
         // Nobody may listen any more; what was taken stays taken.
         let _ = batch.reply.send(outcome);
@@ -141,13 +141,13 @@ impl Worker {
         Ok(outcome)
     }
 
-    fn next_due(&self) -> Instant {
+    pub(super) fn next_due(&self) -> Instant {
         let due = [self.due_soon.front(), self.due_later.front()];
         due.into_iter().flatten().map(|(due, _)| *due).chain([self.next_sweep]).min().unwrap_or(self.next_sweep)
     }
 
     /// Writes what is due at `now`, or everything.
-    fn flush(&mut self, now: Option<Instant>) {
+    pub(super) fn flush(&mut self, now: Option<Instant>) {
         let mut writes = Vec::new();
         for queue in [&mut self.due_soon, &mut self.due_later] {
             while queue.front().is_some_and(|(due, _)| now.is_none_or(|now| *due <= now)) {
@@ -170,7 +170,7 @@ impl Worker {
     }
 
     /// Lets go of streams that nobody uses, so that memory follows what is open and not what ever was.
-    fn release_idle(&mut self, now: Instant) {
+    pub(super) fn release_idle(&mut self, now: Instant) {
         if now < self.next_sweep {
             return;
         }

@@ -25,11 +25,15 @@ use crate::block::{Block, format};
 use crate::id::StepRunId;
 use crate::replay::LineSource;
 
+#[cfg(test)]
+pub(crate) mod by_hand;
 pub mod fold;
 mod rebuild;
 mod registry;
 mod syncer;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use tail::{BlockRef, FeederGuard, ReaderGuard, StreamTail, TailBlock, TailSnapshot};
@@ -106,6 +110,23 @@ impl LineStore {
         epoch: u32,
         sync_interval: Duration,
     ) -> Result<(Arc<Self>, LineAppender, LineThreads), StoreError> {
+        let (store, appender, writer, syncer) = Self::assemble(disk, dir, options, index, epoch, sync_interval)?;
+        let threads = vec![
+            spawn("line-writer", move || writer.run()).map_err(|e| StoreError::io("start a thread for", dir, e))?,
+            spawn("line-syncer", move || syncer.run()).map_err(|e| StoreError::io("start a thread for", dir, e))?,
+        ];
+        Ok((store, appender, LineThreads(threads)))
+    }
+
+    /// Opens the log, and leaves its work to be started.
+    fn assemble(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: SegmentOptions,
+        index: Arc<dyn Index>,
+        epoch: u32,
+        sync_interval: Duration,
+    ) -> Result<(Arc<Self>, LineAppender, Writer, Syncer), StoreError> {
         let (log, log_writer) = rebuild::open(disk, dir, options, index.as_ref())?;
         let (writes, input) = bounded(WRITE_QUEUE);
         let (written, from_writer) = bounded(SYNC_QUEUE);
@@ -122,12 +143,8 @@ impl LineStore {
         let closing = Arc::new(AtomicBool::new(false));
         let writer =
             Writer { log: log.clone(), appender: log_writer, input, written, indexed, room, closing: Arc::clone(&closing) };
-        let threads = vec![
-            spawn("line-writer", move || writer.run()).map_err(|e| StoreError::io("start a thread for", dir, e))?,
-            spawn("line-syncer", move || syncer.run()).map_err(|e| StoreError::io("start a thread for", dir, e))?,
-        ];
         let store = Arc::new(Self { log, index, registry: Registry::default(), epoch, closing });
-        Ok((Arc::clone(&store), LineAppender { store, writes }, LineThreads(threads)))
+        Ok((Arc::clone(&store), LineAppender { store, writes }, writer, syncer))
     }
 
     /// Whether the log takes input.

@@ -77,18 +77,23 @@ impl Writer {
     /// Runs until every sender is gone, or the log takes no more.
     pub(super) fn run(mut self) {
         while let Ok(first) = self.input.recv() {
-            let mut writes = first;
-            let mut size = size_of(&writes);
-            while size < MAX_WRITE_BYTES {
-                let Ok(more) = self.input.try_recv() else { break };
-                size += size_of(&more);
-                writes.extend(more);
-            }
-            if let Err(error) = self.write(writes) {
-                tracing::error!(%error, "lines could not be written; no more input is taken until a restart");
-                self.log.poison(format!("write lines: {error}"));
-            }
+            self.round(first);
             self.wait_for_room();
+        }
+    }
+
+    /// Writes `first` and what waits behind it.
+    pub(super) fn round(&mut self, first: Vec<StreamWrite>) {
+        let mut writes = first;
+        let mut size = size_of(&writes);
+        while size < MAX_WRITE_BYTES {
+            let Ok(more) = self.input.try_recv() else { break };
+            size += size_of(&more);
+            writes.extend(more);
+        }
+        if let Err(error) = self.write(writes) {
+            tracing::error!(%error, "lines could not be written; no more input is taken until a restart");
+            self.log.poison(format!("write lines: {error}"));
         }
     }
 
