@@ -13,6 +13,7 @@ use crate::shard::Shards;
 use crate::store::lines::LineStore;
 
 mod connection;
+mod metrics;
 mod push;
 mod session;
 mod verdict;
