@@ -8,7 +8,6 @@ use crate::block::EventOrigin;
 use crate::clock::Millis;
 use crate::id::{AgentId, StepRunId};
 use crate::store::lines::BlockRef;
-use crate::store::segment::LogKind;
 use crate::store::{Position, StoreError};
 
 mod fjall;
@@ -19,7 +18,8 @@ pub mod record;
 #[cfg(test)]
 mod tests;
 
-pub use self::fjall::{CACHE_BYTES, FjallIndex, Opened};
+pub use self::fjall::{FjallIndex, Opened};
+pub use crate::store::segment::LogKind;
 
 /// Who numbers a stream's lines; fixed by its first block.
 #[derive(Debug, Clone, PartialEq, Eq)]
