@@ -1,3 +1,10 @@
-//! Skeleton.
+//! The `arcgate` binary: hands over to [`arcgate::cli`].
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    arcgate::cli::main()
+}

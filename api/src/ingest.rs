@@ -1,8 +1,9 @@
 //! `gateway.v1.GatewayService` for those who want events as bytes.
 //!
 //! The generated request decodes a whole batch into a tree of payloads, and one event that is not decodable spoils the
-//! batch. Here a batch is a list of encoded events, each a slice of the message it came in: [`PushEventsRequest`] and
-//! [`EventBatch`] are the same on the wire as the messages of that name in [`gateway::v1`](crate::gateway::v1).
+//! batch. Here a batch is a list of encoded events, each a slice of the message it came in (which therefore stays in
+//! memory as a whole). [`PushEventsRequest`] and [`EventBatch`] are the same on the wire as the messages of that name
+//! in [`gateway::v1`](crate::gateway::v1).
 //! Everything else of the service is the same type as there, logs included: their data is bytes already.
 
 use bytes::Bytes;

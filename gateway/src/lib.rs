@@ -5,8 +5,17 @@
 //! lines, batches, wakes readers) → [`store`] (segment logs, index, events, dedup, cursors) → [`replay`] (cursor, WebSocket).
 //! `ARCHITECTURE.md` walks one log batch and one event through the files by name.
 
+pub mod access;
 pub mod block;
+pub mod budget;
 pub mod clock;
+pub mod decode;
+pub mod gateway;
 pub mod id;
+pub mod lookup;
+pub mod replay;
+pub mod shard;
 pub mod source;
+pub mod stop;
 pub mod store;
+pub mod tasklog;

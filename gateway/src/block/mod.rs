@@ -1,7 +1,12 @@
 //! A block: a run of lines of one stream that are stored together, and never rewritten.
 //!
-//! [`format`] is its layout in the line log. The bytes of a block are text, lines ended by `\n` (a last line may lack it); they
+//! [`format`](mod@format) is its layout in the line log, [`lines`] reads it. The bytes of a block are text, lines ended by `\n` (a last line may lack it); they
 //! are kept compressed as they came or as the shard compressed them once.
+
+pub mod format;
+pub mod lines;
+#[cfg(test)]
+mod tests;
 
 use bytes::Bytes;
 use std::sync::Arc;
@@ -122,8 +127,6 @@ pub struct Block {
     pub epoch: u32,
     /// The agent counts this stream's lines (else the gateway does).
     pub agent_counted: bool,
-    /// Nothing follows: the sender has ended the log.
-    pub end_of_log: bool,
     /// The event the lines were made of, if any.
     pub origin: Option<EventOrigin>,
     /// The lines.

@@ -11,11 +11,13 @@ pub mod inspect;
 pub mod lines;
 pub mod lock;
 pub mod meta;
+mod parts;
 pub mod retention;
 pub mod segment;
 pub mod slots;
 
 pub use error::StoreError;
+pub use parts::Parts;
 
 /// A place in a log: the count of bytes before it, over all segments that ever were. Frames begin at multiples of 8; no frame
 /// begins at 0.

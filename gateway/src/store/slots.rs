@@ -106,7 +106,7 @@ impl SlotFile {
 }
 
 fn slot_of(version: u64) -> usize {
-    usize::from(version % 2 == 0)
+    usize::from(version.is_multiple_of(2))
 }
 
 fn sync_dir_of(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {

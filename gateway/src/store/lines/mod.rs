@@ -1,5 +1,249 @@
 //! The line log: blocks of lines, written by one thread, synced by another, indexed after the sync.
+//!
+//! Callers: the shards append, readers and sinks look. `indexed ≤ synced ≤ appended`; a line is shown once the write that
+//! holds it has returned, it is durable once a sync covers it.
+//!
+//! | frame kind | body |
+//! |---|---|
+//! | 0x81 block | [`crate::block::format`] |
+//! | 0x83 mark | [`crate::store::index::record`]: what is known of a stream beside its blocks |
 
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::{Sender, bounded};
+use crossbeam::sync::Parker;
+
+use super::disk::Disk;
+use super::index::{Index, StreamRecord};
+use super::segment::{SegmentLog, SegmentOptions};
+use super::StoreError;
+use crate::block::{Block, format};
+use crate::id::StepRunId;
+use crate::replay::LineSource;
+
+pub mod fold;
+mod rebuild;
+mod registry;
+mod syncer;
 mod tail;
+mod writer;
 
 pub use tail::{BlockRef, FeederGuard, ReaderGuard, StreamTail, TailBlock, TailSnapshot};
+pub use writer::{BLOCK, MARK, StreamWrite};
+
+use registry::Registry;
+use syncer::Syncer;
+use writer::Writer;
+
+/// Writes that wait for the writer's thread. Small: shards hold back what does not fit, and coalesce it meanwhile.
+const WRITE_QUEUE: usize = 8;
+
+/// Writes that wait for the syncer's thread; bytes are bounded by the log's own limit on what is not indexed.
+const SYNC_QUEUE: usize = 4096;
+
+/// The line log and the index beside it, to read.
+pub struct LineStore {
+    log: SegmentLog,
+    index: Arc<dyn Index>,
+    registry: Registry,
+    epoch: u32,
+}
+
+/// Appends to the line log. Once the last one is dropped, the threads sync what there is and end.
+#[derive(Clone)]
+pub struct LineAppender {
+    store: Arc<LineStore>,
+    writes: Sender<Vec<StreamWrite>>,
+}
+
+/// The line log's threads; they end once the last [`LineAppender`] is gone.
+pub struct LineThreads(Vec<JoinHandle<()>>);
+
+impl LineThreads {
+    /// Waits until all that was appended is synced and indexed.
+    pub fn join(self) {
+        for thread in self.0 {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the line log has panicked; what it had not synced is lost");
+            }
+        }
+    }
+}
+
+impl LineAppender {
+    /// Hands blocks to the writer; waits while its queue is full.
+    ///
+    /// # Errors
+    /// [`StoreError::Poisoned`] or [`StoreError::Closed`]: the blocks are lost.
+    pub fn append(&self, writes: Vec<StreamWrite>) -> Result<(), StoreError> {
+        self.store.accepts()?;
+        self.writes.send(writes).map_err(|_| StoreError::Closed)
+    }
+
+    /// The log, to read.
+    #[must_use]
+    pub fn store(&self) -> &Arc<LineStore> {
+        &self.store
+    }
+}
+
+impl LineStore {
+    /// Opens the log in `dir`, brings the index up to it, and starts the writer's and the syncer's threads. `sync_interval` is
+    /// the longest time between a write and the sync that covers it.
+    ///
+    /// # Errors
+    /// As [`SegmentLog::open`], and those of the index.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: SegmentOptions,
+        index: Arc<dyn Index>,
+        epoch: u32,
+        sync_interval: Duration,
+    ) -> Result<(Arc<Self>, LineAppender, LineThreads), StoreError> {
+        let (log, log_writer) = rebuild::open(disk, dir, options, index.as_ref())?;
+        let (writes, input) = bounded(WRITE_QUEUE);
+        let (written, from_writer) = bounded(SYNC_QUEUE);
+        let indexed = Arc::new(AtomicU64::new(log.synced()));
+        let room = Parker::new();
+        let syncer = Syncer {
+            log: log.clone(),
+            index: Arc::clone(&index),
+            written: from_writer,
+            interval: sync_interval,
+            indexed: Arc::clone(&indexed),
+            room: room.unparker().clone(),
+        };
+        let writer = Writer { log: log.clone(), appender: log_writer, input, written, indexed, room };
+        let threads = vec![
+            spawn("line-writer", move || writer.run()).map_err(|e| StoreError::io("start a thread for", dir, e))?,
+            spawn("line-syncer", move || syncer.run()).map_err(|e| StoreError::io("start a thread for", dir, e))?,
+        ];
+        let store = Arc::new(Self { log, index, registry: Registry::default(), epoch });
+        Ok((Arc::clone(&store), LineAppender { store, writes }, LineThreads(threads)))
+    }
+
+    /// Whether the log takes input.
+    ///
+    /// # Errors
+    /// [`StoreError::Poisoned`] if it does not.
+    pub fn accepts(&self) -> Result<(), StoreError> {
+        self.log.poisoned().map_or(Ok(()), |why| Err(StoreError::Poisoned { why }))
+    }
+
+    /// The log beneath, to read and to trim.
+    #[must_use]
+    pub fn log(&self) -> &SegmentLog {
+        &self.log
+    }
+
+    /// The store's epoch: raised when a power loss may have taken back lines that were shown.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// What is known of a stream, with all that is written. Reads the disk if the stream is not in memory.
+    ///
+    /// # Errors
+    /// The index's.
+    pub fn stream(&self, step_run: &StepRunId) -> Result<Option<StreamRecord>, StoreError> {
+        match self.registry.get(step_run) {
+            Some(tail) => Ok(tail.record().map(|record| StreamRecord::clone(&record))),
+            None => self.index.stream(step_run),
+        }
+    }
+
+    /// The stream's tail, whether or not it has lines yet. Reads the disk if the stream is not in memory.
+    ///
+    /// # Errors
+    /// The index's.
+    pub fn tail(&self, step_run: &StepRunId) -> Result<Arc<StreamTail>, StoreError> {
+        if let Some(tail) = self.registry.get(step_run) {
+            return Ok(tail);
+        }
+        // Nobody writes to a stream that is not in memory, so the record is still true when the tail is put in.
+        let record = self.index.stream(step_run)?;
+        Ok(self.registry.get_or_insert(step_run, || StreamTail::new(record)))
+    }
+
+    /// Lets go of a stream that nobody but the caller holds.
+    ///
+    /// # Errors
+    /// The tail, if somebody holds it too.
+    pub fn release(&self, step_run: &StepRunId, tail: Arc<StreamTail>) -> Result<(), Arc<StreamTail>> {
+        self.registry.release(step_run, tail)
+    }
+
+    /// How many streams are in memory.
+    #[must_use]
+    pub fn open_streams(&self) -> usize {
+        self.registry.len()
+    }
+
+    /// The block that holds `line`, if any, and those after it, in order, at most `limit`. Reads the disk unless the tail
+    /// answers.
+    ///
+    /// # Errors
+    /// The index's.
+    pub fn blocks_from(&self, step_run: &StepRunId, line: u64, limit: usize) -> Result<Vec<TailBlock>, StoreError> {
+        // The tail first: a block leaves it only after the index has it, so nothing falls between the two.
+        let snapshot = self.registry.get(step_run).map(|tail| tail.snapshot()).unwrap_or_default();
+        let in_tail = snapshot.blocks().next().is_some_and(|oldest| oldest.place.first_line <= line && oldest.place.lines > 0);
+        let mut found: Vec<TailBlock> = if in_tail {
+            Vec::new()
+        } else {
+            let oldest = self.log.start();
+            let places = self.index.blocks_from(step_run, line, limit)?;
+            places.into_iter().filter(|place| place.position >= oldest).map(|place| TailBlock { place, block: None }).collect()
+        };
+        if found.len() < limit {
+            let known = found.last().map_or(0, |last| last.place.position);
+            let more = snapshot.blocks().filter(|block| {
+                block.place.position > known && (block.place.next_line() > line || block.place.first_line >= line)
+            });
+            found.extend(more.take(limit - found.len()).cloned());
+        }
+        Ok(found)
+    }
+
+    /// The block at a place. Reads the disk.
+    ///
+    /// # Errors
+    /// As [`SegmentLog::read`]; [`StoreError::Damaged`] if the frame holds no readable block.
+    pub fn read(&self, place: &BlockRef) -> Result<Block, StoreError> {
+        let frame = self.log.read(place.position)?;
+        format::decode(&frame.body).map_err(|_| self.log.damaged(place.position, "the frame holds no readable block"))
+    }
+
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.into()).spawn(run)
+}
+
+impl LineSource for LineStore {
+    fn tail(&self, step_run: &StepRunId) -> Result<Arc<StreamTail>, StoreError> {
+        Self::tail(self, step_run)
+    }
+
+    fn stream(&self, step_run: &StepRunId) -> Result<Option<StreamRecord>, StoreError> {
+        Self::stream(self, step_run)
+    }
+
+    fn blocks_from(&self, step_run: &StepRunId, line: u64, limit: usize) -> Result<Vec<TailBlock>, StoreError> {
+        Self::blocks_from(self, step_run, line, limit)
+    }
+
+    fn read(&self, place: &BlockRef) -> Result<Block, StoreError> {
+        Self::read(self, place)
+    }
+
+    fn epoch(&self) -> u32 {
+        self.epoch
+    }
+}

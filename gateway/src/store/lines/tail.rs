@@ -5,11 +5,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
 use crate::block::Block;
 use crate::store::Position;
+use crate::store::index::StreamRecord;
 
 /// A block's place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,7 @@ impl TailSnapshot {
 #[derive(Debug)]
 pub struct StreamTail {
     snapshot: ArcSwap<TailSnapshot>,
+    record: ArcSwapOption<StreamRecord>,
     next_written: AtomicU64,
     next_durable: AtomicU64,
     readers: AtomicUsize,
@@ -65,18 +67,26 @@ pub struct StreamTail {
 }
 
 impl StreamTail {
-    /// A stream whose next line is `next_line`: all before is in the index.
+    /// A stream of which `record` is indexed and nothing else is written.
     #[must_use]
-    pub fn new(next_line: u64, ended: bool) -> Self {
+    pub fn new(record: Option<StreamRecord>) -> Self {
+        let next_line = record.as_ref().map_or(1, |record| record.next_line);
         Self {
             snapshot: ArcSwap::from_pointee(TailSnapshot::default()),
             next_written: AtomicU64::new(next_line),
             next_durable: AtomicU64::new(next_line),
             readers: AtomicUsize::new(0),
             feeders: AtomicUsize::new(0),
-            ended: AtomicBool::new(ended),
+            ended: AtomicBool::new(record.as_ref().is_some_and(|record| record.ended)),
+            record: ArcSwapOption::from_pointee(record),
             more: Notify::new(),
         }
+    }
+
+    /// What is known of the stream, with all that is written; nothing before its first line.
+    #[must_use]
+    pub fn record(&self) -> Option<Arc<StreamRecord>> {
+        self.record.load_full()
     }
 
     /// The blocks that are written but not yet indexed. Load it *before* asking the index, then nothing falls between.
@@ -101,12 +111,6 @@ impl StreamTail {
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
-    }
-
-    /// Sets whether the stream has ended and wakes readers.
-    pub fn set_ended(&self, ended: bool) {
-        self.ended.store(ended, Ordering::Release);
-        self.more.notify_waiters();
     }
 
     /// Whether anyone waits for lines: then blocks are written at least every 2 ms.
@@ -140,16 +144,20 @@ impl StreamTail {
         FeederGuard(Arc::clone(self))
     }
 
-    /// Publishes blocks whose write has returned, and wakes readers. Called by the line log's writer only.
-    pub fn publish(&self, blocks: Arc<[TailBlock]>) {
-        let Some(last) = blocks.last() else { return };
-        let next = last.place.next_line();
-        self.snapshot.rcu(|now| {
-            let mut groups = now.groups.clone();
-            groups.push(Arc::clone(&blocks));
-            TailSnapshot { groups }
-        });
+    /// Publishes blocks whose write has returned, with what is then known of the stream, and wakes readers. Called by the line
+    /// log's writer only.
+    pub fn publish(&self, blocks: Arc<[TailBlock]>, record: StreamRecord) {
+        let (next, ended) = (record.next_line, record.ended);
+        self.record.store(Some(Arc::new(record)));
+        if !blocks.is_empty() {
+            self.snapshot.rcu(|now| {
+                let mut groups = now.groups.clone();
+                groups.push(Arc::clone(&blocks));
+                TailSnapshot { groups }
+            });
+        }
         self.next_written.fetch_max(next, Ordering::AcqRel);
+        self.ended.store(ended, Ordering::Release);
         self.more.notify_waiters();
     }
 

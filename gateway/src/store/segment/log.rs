@@ -248,6 +248,13 @@ impl SegmentLog {
         infos
     }
 
+    /// The error for a frame at `position` that is sound but whose body cannot be read by those it is for.
+    #[must_use]
+    pub fn damaged(&self, position: Position, why: &'static str) -> StoreError {
+        let base = self.shared.locate(position).map_or(position, |(base, _)| base);
+        self.shared.files.damaged(base, position, why)
+    }
+
     /// Ends acceptance until the log is opened anew. `why` ends the sentence "it could not …".
     pub fn poison(&self, why: impl Into<Arc<str>>) {
         let _ = self.shared.poisoned.set(why.into());

@@ -7,7 +7,7 @@
 //! index of the log covers at most what is synced (`indexed ≤ synced`). After a failed sync nothing is known of what is on
 //! disk, so the log is *poisoned*: it refuses appends and syncs until it is opened anew; reads go on.
 //!
-//! [`format`] is the layout of the files.
+//! [`mod@format`] is the layout of the files.
 
 mod files;
 pub mod format;

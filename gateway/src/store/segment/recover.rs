@@ -91,7 +91,7 @@ impl SegmentLog {
             }
             on_item(item)?;
         }
-        let writer = LogWriter::new(Arc::clone(&log.shared), &options);
+        let writer = LogWriter::new(Arc::clone(&log.shared), options);
         Ok((log, writer, recovery))
     }
 }

@@ -23,12 +23,12 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    pub(super) fn new(shared: Arc<Shared>, options: &SegmentOptions) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, options: SegmentOptions) -> Self {
         let active = shared.active.load_full();
         let end = shared.appended.load(Ordering::Acquire);
         let newest = shared.newest.load(Ordering::Acquire);
-        let segment_bytes = options.segment_bytes;
-        Self { shared, active, segment_bytes, clock: options.clock.clone(), end, newest, headers: Vec::new() }
+        let SegmentOptions { segment_bytes, clock, .. } = options;
+        Self { shared, active, segment_bytes, clock, end, newest, headers: Vec::new() }
     }
 
     /// Where the next frame goes, unless a new segment is begun for it.

@@ -123,7 +123,7 @@ impl Run {
         // The operation that is still to fail may make the opening fail; then it is tried again.
         self.incarnation += 1;
         // An index that is level with the log, or none at all.
-        let scan_from = if self.bodies % 2 == 0 { 0 } else { self.model.synced };
+        let scan_from = if self.bodies.is_multiple_of(2) { 0 } else { self.model.synced };
         let opened = match try_open(&self.disk, options(self.incarnation), scan_from) {
             Ok(opened) => opened,
             Err(_) => try_open(&self.disk, options(self.incarnation), scan_from).map_err(|error| error.to_string())?,

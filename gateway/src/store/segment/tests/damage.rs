@@ -18,6 +18,10 @@ fn base_of(log: &SegmentLog, position: Position) -> Position {
     log.segments().iter().rfind(|segment| segment.start <= position).unwrap().start
 }
 
+fn disk_size(log: &SegmentLog, base: Position) -> u64 {
+    log.shared.files.handle(base).unwrap().size().unwrap()
+}
+
 fn write_at(disk: &SimDisk, base: Position, position: Position, bytes: &[u8]) {
     let file = disk.open(&segment_path(base)).unwrap();
     file.write_all_at(&mut [IoSlice::new(bytes)], position - base).unwrap();
@@ -61,6 +65,7 @@ fn what_follows_the_last_frame_is_cut_and_overwritten() {
         write_at(&disk, base, end, &vec![0x5a; size]);
         let mut opened = open(&disk.crash(), all[9].0);
         assert_eq!((opened.recovery.end, opened.recovery.cut_bytes, opened.recovery.damages), (end, size as u64, 0));
+        assert_eq!(disk_size(&opened.log, base), end - base);
         assert_eq!(opened.log.read(append_one(&mut opened.writer, b"next")).unwrap().body, "next");
     }
     // A torn last frame.
@@ -111,7 +116,7 @@ fn a_shortened_or_missing_segment_is_damage() {
 fn a_large_damaged_region_is_passed_in_few_reads() {
     let disk = SimDisk::new(0);
     let options = SegmentOptions { segment_bytes: 64 << 20, ..options(3) };
-    let Opened { log, mut writer, .. } = try_open(&disk, options.clone(), 0).unwrap();
+    let Opened { log, mut writer, .. } = try_open(&disk, options, 0).unwrap();
     append_one(&mut writer, b"before");
     let hit = append_one(&mut writer, &vec![0xee; 20 << 20]);
     let after = append_one(&mut writer, b"after");

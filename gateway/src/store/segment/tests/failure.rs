@@ -83,7 +83,7 @@ fn a_full_disk_refuses_and_takes_again_when_there_is_room() {
         // At the second round a segment is full too, so that the new one cannot be begun.
         let body = vec![n; 1200];
         disk.enospc(true);
-        let error = append(&mut writer, &[body.clone()]).unwrap_err();
+        let error = append(&mut writer, std::slice::from_ref(&body)).unwrap_err();
         assert!(matches!(error, StoreError::Full { .. }) && error.is_retryable(), "{error}");
         disk.enospc(false);
         // A small frame may still fit where the large one did not.

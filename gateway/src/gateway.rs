@@ -1,0 +1,310 @@
+//! The data plane as one thing: opened, served, closed.
+//!
+//! [`Gateway::open`] recovers the store and starts its threads; [`Gateway::serve`] takes agents, [`Gateway::router`] readers;
+//! [`Gateway::close`] ends all of it in the order in which nothing is lost. Called by the binary only.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arcgate_api::FILE_DESCRIPTOR_SET;
+use arcgate_api::ingest::gateway_service_server::GatewayServiceServer;
+use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tonic::service::Routes;
+
+use crate::access::{AllowAll, Tokens};
+use crate::budget::Budget;
+use crate::clock::Clock;
+use crate::decode::{BufferPool, DecodeLimits, Decoder};
+use crate::lookup::NoLookup;
+use crate::replay::{Replay, ReplaySettings};
+use crate::shard::{ShardSettings, ShardThreads, Shards};
+
+use crate::source::announce::AnnouncedLengths;
+use crate::source::events::EventIngest;
+use crate::source::logs::LogIngest;
+use crate::source::server::{self, ServerSettings};
+use crate::source::service::Service;
+use crate::stop::{Stop, Stopper};
+use crate::store::disk::RealDisk;
+use crate::store::events::{EventLog, EventLogOptions};
+use crate::store::lines::{LineStore, LineThreads};
+use crate::store::{Parts, StoreError};
+use crate::tasklog::{CURSOR, TaskLog};
+
+/// All that can be set of the data plane; see the README for what each does.
+#[derive(Debug, Clone)]
+pub struct GatewaySettings {
+    /// The store's folder.
+    pub path: PathBuf,
+    /// The size at which a log begins its next segment, in bytes.
+    pub segment_bytes: u64,
+    /// The longest time that lines without a reader wait to be written.
+    pub write_interval: Duration,
+    /// The longest time between the write of a line and its sync.
+    pub sync_interval: Duration,
+    /// The largest event, in bytes.
+    pub max_event: u64,
+    /// What a batch of lines may be.
+    pub decode: DecodeLimits,
+    /// How long PushLogs waits for room before it drops lines.
+    pub queue_wait: Duration,
+    /// How many shards; 0 for one a core.
+    pub shards: usize,
+    /// The bound on memory, in bytes.
+    pub memory: u64,
+    /// The largest gRPC message, in bytes.
+    pub max_message: usize,
+    /// Agents' connections at most.
+    pub connections: usize,
+    /// Readers' connections at most.
+    pub readers: usize,
+    /// Agents that cannot send a token may push events.
+    pub stock_agents: bool,
+    /// How long open streams may go on once the gateway stops.
+    pub grace: Duration,
+}
+
+/// The data plane.
+pub struct Gateway {
+    settings: GatewaySettings,
+    parts: Parts,
+    lines: Arc<LineStore>,
+    events: EventLog,
+    logs: Arc<LogIngest>,
+    event_ingest: Arc<EventIngest>,
+    messages: Budget,
+    tokens: Option<Arc<Tokens>>,
+    replay: Replay,
+    stopper: Stopper,
+    #[expect(clippy::disallowed_types, reason = "taken once, at the end")]
+    threads: Mutex<Option<Threads>>,
+}
+
+impl Gateway {
+    /// Opens the store and starts what works on it; returns once all that was stored can be read. Needs a runtime, and blocks:
+    /// call it where that is allowed. `tokens` says who may come; without it, everyone.
+    ///
+    /// # Errors
+    /// The store is in use, damaged beyond what can be set aside, or cannot be read or written.
+    pub fn open(settings: GatewaySettings, tokens: Option<Tokens>, clock: Clock) -> Result<Self, StoreError> {
+        let parts = Parts::open(Arc::new(RealDisk), &settings.path)?;
+        let memory = MemoryShares::of(settings.memory);
+        let (lines, appender, line_threads) = LineStore::open(
+            Arc::clone(&parts.disk),
+            &parts.lines_dir(),
+            parts.options(crate::store::segment::LogKind::Lines, settings.segment_bytes, &clock),
+            Arc::clone(&parts.index),
+            parts.meta.epoch(),
+            settings.sync_interval,
+        )?;
+        let (events, recovery) = EventLog::open(EventLogOptions {
+            disk: Arc::clone(&parts.disk),
+            dir: parts.events_dir(),
+            segments: parts.options(crate::store::segment::LogKind::Events, settings.segment_bytes, &clock),
+            index: Arc::clone(&parts.index),
+        })?;
+        tracing::debug!(?recovery, "event log open");
+        let shard_settings =
+            ShardSettings { shards: shards(settings.shards), write_interval: settings.write_interval };
+        let (shards, shard_threads) =
+            Shards::start(&appender, shard_settings).map_err(|error| StoreError::io("start a thread for", &settings.path, error))?;
+        let access = Arc::new(AllowAll);
+        let lookup = Arc::new(NoLookup);
+        let tokens = tokens.map(Arc::new);
+        let pool = BufferPool::new(memory.buffers);
+        let line_budget = Budget::new(memory.lines);
+        let logs = Arc::new(LogIngest {
+            shards,
+            store: Arc::clone(&lines),
+            access: access.clone(),
+            limits: settings.decode,
+            decoder: Decoder::new(settings.decode, Arc::clone(&pool), line_budget.clone()),
+            patience: settings.queue_wait,
+            clock: clock.clone(),
+        });
+        let max_event = usize::try_from(settings.max_event).unwrap_or(usize::MAX);
+        let event_ingest = Arc::new(EventIngest::new(events.clone(), clock.clone(), max_event));
+        let replay_settings = ReplaySettings {
+            max_connections: settings.readers,
+            memory: memory.readers,
+            clock: clock.clone(),
+            ..ReplaySettings::default()
+        };
+        let source: Arc<LineStore> = Arc::clone(&lines);
+        let replay = Replay::new(source, access, lookup.clone(), tokens.clone(), replay_settings);
+        let stopper = Stopper::default();
+        let event_limits = DecodeLimits { raw_bytes: settings.max_event, ..settings.decode };
+        let task_log = TaskLog {
+            events: events.follow(parts.meta.cursor(CURSOR)),
+            logs: Arc::clone(&logs),
+            decoder: Decoder::new(event_limits, pool, line_budget),
+            meta: Arc::clone(&parts.meta),
+            lookup,
+        };
+        let task_log = tokio::spawn(task_log.run(stopper.wish()));
+        drop(appender);
+        let messages = Budget::new(memory.messages);
+        Ok(Self {
+            settings,
+            parts,
+            lines,
+            events,
+            logs,
+            event_ingest,
+            messages,
+            tokens,
+            replay,
+            stopper,
+            threads: Mutex::new(Some(Threads { task_log, shards: shard_threads, lines: line_threads })),
+        })
+    }
+
+    /// Serves agents on `listener` until it is to `stop`, then lets open streams end, as long as the grace lasts.
+    pub async fn serve(&self, listener: TcpListener, stop: Stop) {
+        let service = Service {
+            logs: Arc::clone(&self.logs),
+            events: Arc::clone(&self.event_ingest),
+            tokens: self.tokens.clone(),
+            stock_agents: self.settings.stock_agents,
+        };
+        let service = GatewayServiceServer::new(service).max_decoding_message_size(self.settings.max_message);
+
+        let (reporter, health) = tonic_health::server::health_reporter();
+        reporter.set_serving::<GatewayServiceServer<Service>>().await;
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1();
+        let mut routes = Routes::new(service).add_service(health);
+        match reflection {
+            Ok(reflection) => routes = routes.add_service(reflection),
+            Err(error) => tracing::warn!(%error, "gRPC reflection is off"),
+        }
+        let settings = ServerSettings {
+            window_bytes: MemoryShares::of(self.settings.memory).windows,
+            connections: self.settings.connections,
+            grace: self.settings.grace,
+        };
+        let messages = AnnouncedLengths {
+            max_message: self.settings.max_message as u64,
+            ..AnnouncedLengths::new(self.messages.clone())
+        };
+        server::serve(listener, routes, messages, settings, stop).await;
+    }
+
+    /// The readers' routes.
+    #[must_use]
+    pub fn router(&self) -> axum::Router {
+        self.replay.router()
+    }
+
+    /// Whether the gateway takes input.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn ready(&self) -> Result<(), StoreError> {
+        self.lines.accepts()?;
+        self.events.segments().poisoned().map_or(Ok(()), |why| Err(StoreError::Poisoned { why }))
+    }
+
+    /// Takes no more readers and tells those that are there.
+    pub async fn close_readers(&self) {
+        if !self.replay.close(self.settings.grace).await {
+            tracing::warn!("readers did not end in time and are cut off");
+        }
+    }
+
+    /// Ends everything else: what was accepted is written and synced, and the store is closed in order. Call it once, after
+    /// [`Gateway::serve`] has returned and readers are closed.
+    pub async fn close(&self) {
+        self.stopper.stop();
+        let Some(threads) = self.threads.lock().take() else { return };
+        let _ = threads.task_log.await;
+        let (logs, lines, events, meta) =
+            (Arc::clone(&self.logs), Arc::clone(&self.lines), self.events.clone(), Arc::clone(&self.parts.meta));
+        let closed = tokio::task::spawn_blocking(move || {
+            logs.shards.close();
+            threads.shards.join();
+            threads.lines.join();
+            events.close();
+            // After a poisoning nobody knows what is on disk: the next start must not take it for a clean end.
+            match lines.accepts() {
+                Ok(()) if events.segments().poisoned().is_none() => meta.close_clean(),
+                _ => Ok(()),
+            }
+        });
+        match closed.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the store could not be closed in order; the next start takes longer"),
+            Err(error) => tracing::error!(%error, "closing the store has panicked"),
+        }
+    }
+}
+
+/// What works on the store, to be waited for at the end.
+struct Threads {
+    task_log: JoinHandle<()>,
+    shards: ShardThreads,
+    lines: LineThreads,
+}
+
+/// Deletes the index of the store in `path` and builds it anew from the logs.
+///
+/// # Errors
+/// As [`Gateway::open`].
+pub fn reindex(path: &Path) -> Result<(), StoreError> {
+    let parts = Parts::open_without_index(Arc::new(RealDisk), path)?;
+    let clock = Clock::system();
+    let segment_bytes = 256 << 20;
+    let (lines, appender, threads) = LineStore::open(
+        Arc::clone(&parts.disk),
+        &parts.lines_dir(),
+        parts.options(crate::store::segment::LogKind::Lines, segment_bytes, &clock),
+        Arc::clone(&parts.index),
+        parts.meta.epoch(),
+        Duration::from_secs(1),
+    )?;
+    drop((lines, appender));
+    threads.join();
+    let (events, _) = EventLog::open(EventLogOptions {
+        disk: Arc::clone(&parts.disk),
+        dir: parts.events_dir(),
+        segments: parts.options(crate::store::segment::LogKind::Events, segment_bytes, &clock),
+        index: Arc::clone(&parts.index),
+    })?;
+    events.close();
+    parts.meta.close_clean()
+}
+
+/// How the memory there is gets divided. What is left, three sixteenths, is for the process itself.
+struct MemoryShares {
+    /// Messages that are announced and not yet handled.
+    messages: u64,
+    /// Lines between their arrival and their write.
+    lines: u64,
+    /// Windows of agents' connections.
+    windows: u64,
+    /// Readers.
+    readers: usize,
+    /// Buffers kept to be used again.
+    buffers: usize,
+}
+
+impl MemoryShares {
+    fn of(memory: u64) -> Self {
+        let part = memory / 16;
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        Self { messages: 4 * part, lines: 4 * part, windows: 2 * part, readers: size(2 * part), buffers: size(part / 2) }
+    }
+}
+
+/// More shards than cores only add hand-overs; one owner each is enough for a core's worth of lines.
+fn shards(wanted: usize) -> usize {
+    match wanted {
+        0 => std::thread::available_parallelism().map_or(1, usize::from).min(16),
+        some => some,
+    }
+}

@@ -1,0 +1,279 @@
+//! A reader's place in a stream: the step run and the next line.
+//!
+//! History and live are the same cursor, so there is no seam. It looks into the stream's tail first and into the store second;
+//! what neither has, below the number that was written when it began to look, is a gap.
+
+use std::sync::Arc;
+
+use super::page::{Gap, Mark, Page};
+use super::source::LineSource;
+use crate::block::lines::LineReader;
+use crate::block::{Block, Codec, Content, GapReason};
+use crate::clock::{Clock, Millis};
+use crate::id::StepRunId;
+use crate::store::StoreError;
+use crate::store::lines::{BlockRef, StreamTail, TailBlock};
+
+/// How many blocks are asked for at once.
+const BLOCKS: usize = 64;
+/// How many epochs a stream's record keeps; with fewer, the first is that of its very first line.
+pub(super) const KEPT_EPOCHS: usize = 8;
+/// Blocks up to this size (decompressed) are read on the runtime's thread if they are in memory.
+const INLINE_BYTES: usize = 64 << 10;
+
+/// What a look into the tail alone has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// There is more in the page.
+    Found,
+    /// Nothing is there yet: wait for [`StreamTail::changed`].
+    Nothing,
+    /// The store must be asked: [`LineCursor::load`].
+    AskStore,
+}
+
+/// What a reader waits to see change, taken before a look: if it still stands after it, there is nothing to miss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    next_written: u64,
+    newest: u64,
+    ended: bool,
+    feeders: usize,
+}
+
+impl Seen {
+    /// As the tail is now.
+    #[must_use]
+    pub fn of(tail: &StreamTail) -> Self {
+        Self {
+            next_written: tail.next_written(),
+            newest: tail.snapshot().blocks().last().map_or(0, |block| block.place.position),
+            ended: tail.is_ended(),
+            feeders: tail.feeders(),
+        }
+    }
+}
+
+/// See the module's text.
+#[derive(Clone)]
+pub struct LineCursor {
+    step_run: StepRunId,
+    mark: Mark,
+    clock: Clock,
+}
+
+impl LineCursor {
+    /// A cursor that begins at `next_line`.
+    #[must_use]
+    pub fn new(step_run: StepRunId, next_line: u64, clock: Clock) -> Self {
+        Self { step_run, mark: Mark { next_line, passed: 0 }, clock }
+    }
+
+    /// The stream.
+    #[must_use]
+    pub fn step_run(&self) -> &StepRunId {
+        &self.step_run
+    }
+
+    /// The number after the last one that was put into a page.
+    #[must_use]
+    pub fn next_line(&self) -> u64 {
+        self.mark.next_line
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.mark
+    }
+
+    /// Goes back to `mark`: the rest of a page has been thrown away.
+    pub fn rewind(&mut self, mark: Mark) {
+        self.mark = mark;
+    }
+
+    /// Looks into the tail, never into the store, and puts what it finds there in memory into the empty `page`.
+    pub fn look(&mut self, tail: &StreamTail, reader: &mut LineReader, page: &mut Page) -> Look {
+        // Loaded first: every block below it is in the snapshot or in the index by now.
+        let limit = tail.next_written();
+        let snapshot = tail.snapshot();
+        let Some(oldest) = snapshot.blocks().next() else {
+            return if self.mark.next_line >= limit { Look::Nothing } else { Look::AskStore };
+        };
+        if self.mark.passed < oldest.place.position {
+            // Blocks between what was passed and the tail may be in the index already.
+            return Look::AskStore;
+        }
+        for TailBlock { place, block } in snapshot.blocks() {
+            match self.way_to(place, limit) {
+                Way::Passed => continue,
+                Way::TooNew => break,
+                Way::Next => {}
+            }
+            match block {
+                Some(block) if is_small(block) && page.text_bytes() < INLINE_BYTES => {
+                    self.take_hole(place.first_line, GapReason::NeverSent, self.time_of(block), page);
+                    self.take(place, block, limit, reader, page);
+                }
+                _ if page.is_empty() => return Look::AskStore,
+                _ => break,
+            }
+            if self.mark.next_line < place.next_line().min(limit) {
+                break;
+            }
+        }
+        if page.is_empty() { Look::Nothing } else { Look::Found }
+    }
+
+    /// Looks into the tail and the store, and puts what it finds into the empty `page`; blocks the thread. An empty page means
+    /// that there is nothing yet.
+    ///
+    /// # Errors
+    /// The store could not be read, and nothing was found before that.
+    pub fn load(
+        &mut self,
+        source: &dyn LineSource,
+        tail: &StreamTail,
+        reader: &mut LineReader,
+        page: &mut Page,
+    ) -> Result<(), StoreError> {
+        let limit = tail.next_written();
+        let snapshot = tail.snapshot();
+        let (blocks, complete) = self.blocks(source, limit)?;
+        for TailBlock { place, block } in &blocks {
+            match self.way_to(place, limit) {
+                Way::Passed => continue,
+                Way::TooNew => break,
+                Way::Next => {}
+            }
+            let read = match block {
+                Some(block) => Ok(Arc::clone(block)),
+                None => source.read(place).map(Arc::new),
+            };
+            let time = read.as_ref().map_or_else(|_| self.clock.now(), |block| self.time_of(block));
+            if place.first_line > self.mark.next_line {
+                self.take_missing(source, Some(place), place.first_line, time, page)?;
+            }
+            match read {
+                Ok(block) if block.step_run == self.step_run && block.first_line == place.first_line => {
+                    self.take(place, &block, limit, reader, page);
+                }
+                Ok(_) | Err(StoreError::Damaged { .. }) => self.take_lost(place, limit, GapReason::Damaged, page),
+                Err(StoreError::Trimmed(_)) => self.take_lost(place, limit, GapReason::Expired, page),
+                Err(error) if page.is_empty() => return Err(error),
+                Err(_) => return Ok(()),
+            }
+            if page.is_full() || self.mark.next_line < place.next_line().min(limit) {
+                return Ok(());
+            }
+        }
+        if complete {
+            if self.mark.next_line < limit {
+                self.take_missing(source, None, limit, self.clock.now(), page)?;
+            }
+            // All that the snapshot holds below the limit has been passed: the next look can go on from the tail alone.
+            let passed = snapshot.blocks().map(|block| block.place).filter(|place| place.next_line() <= limit);
+            self.mark.passed = passed.map(|place| place.position).fold(self.mark.passed, u64::max);
+        }
+        Ok(())
+    }
+
+    /// What lies ahead, and whether that is all there is. Gaps of unknown size that were passed take no number, so any number of
+    /// them may stand before it.
+    fn blocks(&self, source: &dyn LineSource, limit: u64) -> Result<(Vec<TailBlock>, bool), StoreError> {
+        let mut most = BLOCKS;
+        loop {
+            let blocks = source.blocks_from(&self.step_run, self.mark.next_line, most)?;
+            let complete = blocks.len() < most;
+            if complete || blocks.iter().any(|block| !matches!(self.way_to(&block.place, limit), Way::Passed)) {
+                return Ok((blocks, complete));
+            }
+            most *= 4;
+        }
+    }
+
+    fn way_to(&self, place: &BlockRef, limit: u64) -> Way {
+        let next = self.mark.next_line;
+        let passed = match place.lines {
+            0 => place.first_line < next || place.position <= self.mark.passed,
+            _ => place.next_line() <= next,
+        };
+        let too_new = if place.lines == 0 { place.first_line > limit } else { place.first_line >= limit || next >= limit };
+        match (passed, too_new) {
+            (true, _) => Way::Passed,
+            (_, true) => Way::TooNew,
+            _ => Way::Next,
+        }
+    }
+
+    /// Puts a block into the page.
+    fn take(&mut self, place: &BlockRef, block: &Block, limit: u64, reader: &mut LineReader, page: &mut Page) {
+        let next = page.push_block(reader, block, place.position, self.mark.next_line, limit, self.clock.now());
+        self.mark = Mark { next_line: next, passed: self.mark.passed.max(place.position) };
+    }
+
+    /// Puts a gap into the page where a block cannot be read.
+    fn take_lost(&mut self, place: &BlockRef, limit: u64, reason: GapReason, page: &mut Page) {
+        let (first_line, next) = (self.mark.next_line, place.next_line().min(limit));
+        page.push_gap(Gap { first_line, count: next - first_line, reason, time: self.clock.now() }, place.position);
+        self.mark = Mark { next_line: next, passed: self.mark.passed.max(place.position) };
+    }
+
+    /// Puts a gap into the page where nothing is stored up to `until`.
+    fn take_hole(&mut self, until: u64, reason: GapReason, time: Millis, page: &mut Page) {
+        let first_line = self.mark.next_line;
+        if until > first_line {
+            page.push_gap(Gap { first_line, count: until - first_line, reason, time }, 0);
+            self.mark.next_line = until;
+        }
+    }
+
+    /// As [`LineCursor::take_hole`], and finds out why. Retention removes from the oldest on: if nothing older than `next` is
+    /// there, it did, except for what lies before the stream's very first line.
+    fn take_missing(
+        &mut self,
+        source: &dyn LineSource,
+        next: Option<&BlockRef>,
+        until: u64,
+        time: Millis,
+        page: &mut Page,
+    ) -> Result<(), StoreError> {
+        let oldest = source.blocks_from(&self.step_run, 1, 1)?;
+        let older = oldest.first().is_some_and(|oldest| next.is_none_or(|next| oldest.place.position < next.position));
+        if older {
+            self.take_hole(until, GapReason::NeverSent, time, page);
+            return Ok(());
+        }
+        let epochs = source.stream(&self.step_run)?.map(|record| record.epochs).unwrap_or_default();
+        if let Some((_, first)) = epochs.first().filter(|_| epochs.len() < KEPT_EPOCHS) {
+            self.take_hole(until.min(*first), GapReason::NeverSent, time, page);
+        }
+        self.take_hole(until, GapReason::Expired, time, page);
+        Ok(())
+    }
+
+    /// When a block's first line was written, or now.
+    fn time_of(&self, block: &Block) -> Millis {
+        match &block.content {
+            Content::Text { runs, .. } => runs.first().map_or_else(|| self.clock.now(), |run| run.time),
+            Content::Gap { time, .. } => *time,
+        }
+    }
+}
+
+enum Way {
+    /// The cursor is past the block.
+    Passed,
+    /// It comes next.
+    Next,
+    /// It was written after the look began.
+    TooNew,
+}
+
+fn is_small(block: &Block) -> bool {
+    match &block.content {
+        Content::Text { codec: Codec::Plain, bytes, .. } => bytes.len() <= INLINE_BYTES,
+        Content::Text { raw_bytes, .. } => *raw_bytes as usize <= INLINE_BYTES,
+        Content::Gap { .. } => true,
+    }
+}

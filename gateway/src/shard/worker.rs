@@ -1,0 +1,197 @@
+//! A shard's thread: it alone owns its streams, so numbering, coalescing and flushing need no lock.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::ShardSettings;
+use super::queue::Queue;
+use super::recent::Recent;
+use super::stream::{Counts, Stream};
+use super::submission::{Numbering, Outcome, Refusal, Submission};
+use crate::id::StepRunId;
+use crate::store::lines::LineAppender;
+
+/// A stream with readers is written at least this often.
+const READER_INTERVAL: Duration = Duration::from_millis(2);
+
+/// Once this much waits in a shard, all of it is written: it pays for a write, and is a bound on what waits.
+const FLUSH_BYTES: usize = 1 << 20;
+
+/// Batches taken before the worker looks at what is due.
+const BATCHES_A_ROUND: usize = 64;
+
+/// A stream that nobody has used for this long leaves memory.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// See the module.
+pub(super) struct Worker {
+    pub(super) queue: Arc<Queue>,
+    pub(super) lines: LineAppender,
+    pub(super) settings: ShardSettings,
+    streams: HashMap<StepRunId, Stream>,
+    recent: Recent,
+    /// Streams with something to write, by when it is due: those with readers, and the others. Each is in order, as the delay
+    /// within one is always the same.
+    due_soon: VecDeque<(Instant, StepRunId)>,
+    due_later: VecDeque<(Instant, StepRunId)>,
+    waiting_bytes: usize,
+    next_sweep: Instant,
+}
+
+impl Worker {
+    pub(super) fn new(queue: Arc<Queue>, lines: LineAppender, settings: ShardSettings) -> Self {
+        Self {
+            queue,
+            lines,
+            settings,
+            streams: HashMap::new(),
+            recent: Recent::new(settings.shards),
+            due_soon: VecDeque::new(),
+            due_later: VecDeque::new(),
+            waiting_bytes: 0,
+            next_sweep: Instant::now() + IDLE,
+        }
+    }
+
+    /// Runs until the queue is closed and empty, then writes what is left.
+    pub(super) fn run(mut self) {
+        loop {
+            let now = Instant::now();
+            let mut taken = 0;
+            while taken < BATCHES_A_ROUND
+                && let Some(batch) = self.queue.pop()
+            {
+                self.take(batch, now);
+                taken += 1;
+            }
+            if self.waiting_bytes >= FLUSH_BYTES {
+                self.flush(None);
+            } else {
+                self.flush(Some(Instant::now()));
+            }
+            if taken > 0 {
+                continue;
+            }
+            if self.queue.is_closed() && self.queue.len() == 0 {
+                self.flush(None);
+                return;
+            }
+            self.release_idle(now);
+            self.queue.sleep(Some(self.next_due()));
+        }
+    }
+
+    fn take(&mut self, mut batch: Submission, now: Instant) {
+        let outcome = self.add(&mut batch, now);
+        // Nobody may listen any more; what was taken stays taken.
+        let _ = batch.reply.send(outcome);
+    }
+
+    fn add(&mut self, batch: &mut Submission, now: Instant) -> Result<Outcome, Refusal> {
+        self.lines.store().accepts()?;
+        let stream = match self.streams.get_mut(&batch.step_run) {
+            Some(stream) => stream,
+            None => {
+                let stream = Stream::load(self.lines.store(), &batch.step_run, now)?;
+                self.streams.entry(batch.step_run.clone()).or_insert(stream)
+            }
+        };
+        stream.last_used = now;
+        let before = stream.pending.bytes();
+        let counts = if batch.is_question() {
+            Counts::default()
+        } else if is_repeat(&mut self.recent, batch) {
+            Counts { repeated: batch.payload.lines(), ..Counts::default() }
+        } else {
+            stream.add(batch, self.lines.store().epoch())?
+        };
+        self.waiting_bytes += stream.pending.bytes() - before;
+        let outcome = Outcome {
+            taken: counts.taken,
+            repeated: counts.repeated,
+            late: counts.late,
+            next_line: stream.next_line(),
+            next_durable: stream.tail.next_durable(),
+            feeder: batch.wants_feeder.then(|| stream.tail.enter_feeder()),
+            tail: Arc::clone(&stream.tail),
+        };
+        if stream.is_dirty() {
+            let soon = stream.tail.has_readers();
+            let due = now + if soon { READER_INTERVAL } else { self.settings.write_interval };
+            if stream.pending.due.is_none_or(|known| due < known) {
+                stream.pending.due = Some(due);
+                let queue = if soon { &mut self.due_soon } else { &mut self.due_later };
+                queue.push_back((due, batch.step_run.clone()));
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn next_due(&self) -> Instant {
+        let due = [self.due_soon.front(), self.due_later.front()];
+        due.into_iter().flatten().map(|(due, _)| *due).chain([self.next_sweep]).min().unwrap_or(self.next_sweep)
+    }
+
+    /// Writes what is due at `now`, or everything.
+    fn flush(&mut self, now: Option<Instant>) {
+        let mut writes = Vec::new();
+        for queue in [&mut self.due_soon, &mut self.due_later] {
+            while queue.front().is_some_and(|(due, _)| now.is_none_or(|now| *due <= now)) {
+                let Some((_, step_run)) = queue.pop_front() else { break };
+                let Some(stream) = self.streams.get_mut(&step_run) else { continue };
+                if stream.is_dirty() {
+                    self.waiting_bytes -= stream.pending.bytes();
+                    writes.extend(stream.take(&step_run, self.lines.store().epoch()));
+                }
+            }
+        }
+        if writes.is_empty() {
+            return;
+        }
+        if let Err(error) = self.lines.append(writes) {
+            // The log is poisoned or closed: it has said so itself, and every later batch is refused.
+            tracing::debug!(%error, "lines that had been taken are lost");
+        }
+    }
+
+    /// Lets go of streams that nobody uses, so that memory follows what is open and not what ever was.
+    fn release_idle(&mut self, now: Instant) {
+        if now < self.next_sweep {
+            return;
+        }
+        self.next_sweep = now + IDLE;
+        let idle: Vec<StepRunId> = self
+            .streams
+            .iter()
+            .filter(|(_, stream)| {
+                now.duration_since(stream.last_used) >= IDLE
+                    && !stream.is_dirty()
+                    && stream.tail.next_durable() >= stream.next_line()
+                    && stream.tail.snapshot().blocks().next().is_none()
+            })
+            .map(|(step_run, _)| step_run.clone())
+            .collect();
+        for step_run in idle {
+            let Some(stream) = self.streams.remove(&step_run) else { continue };
+            let Stream { tail, .. } = stream;
+            if let Err(tail) = self.lines.store().release(&step_run, tail)
+                && let Ok(stream) = Stream::load(self.lines.store(), &step_run, now)
+            {
+                // A reader holds it: it stays, so that the reader hears of the next line.
+                debug_assert!(Arc::ptr_eq(&tail, &stream.tail), "one stream has one tail");
+                self.streams.insert(step_run, stream);
+            }
+        }
+    }
+}
+
+/// Whether the gateway counts this batch's lines and has seen it before.
+fn is_repeat(recent: &mut Recent, batch: &Submission) -> bool {
+    match batch.numbering {
+        Numbering::Gateway { fingerprint } if batch.payload.lines() > 0 => {
+            recent.seen(&batch.step_run, fingerprint, batch.arrived)
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,98 @@
+//! Opening the line log: recover its end, then bring the index up to it. With an index that is missing or ahead of the log this
+//! is the reindex of everything.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{BLOCK, BlockRef, MARK, fold};
+use crate::block::format;
+use crate::id::StepRunId;
+use crate::store::disk::Disk;
+use crate::store::index::{Index, LineUpdate, record};
+use crate::store::segment::{Frame, LogKind, LogWriter, Scanned, SegmentLog, SegmentOptions};
+use crate::store::{Position, StoreError};
+
+/// The index is written after this many frames, so that a reindex of any size takes little memory.
+const FRAMES_A_BATCH: usize = 20_000;
+
+/// Opens the log and indexes what the index lacks of it.
+pub(super) fn open(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    options: SegmentOptions,
+    index: &dyn Index,
+) -> Result<(SegmentLog, LogWriter), StoreError> {
+    let indexed = index.indexed(LogKind::Lines)?;
+    let (log, writer, recovery) = SegmentLog::open(disk, dir, options, indexed, &mut |_| Ok(()))?;
+    let from = if recovery.index_ahead {
+        tracing::warn!(indexed, end = log.synced(), "the index is ahead of the line log; it is built anew");
+        index.clear()?;
+        log.start()
+    } else {
+        indexed.max(log.start())
+    };
+    let mut batch = Batch { updates: HashMap::new(), frames: 0, index };
+    for item in log.scan(from, log.synced()) {
+        match item? {
+            Scanned::Frame(frame) => {
+                let next = frame.next;
+                batch.add(frame)?;
+                if batch.frames >= FRAMES_A_BATCH {
+                    batch.apply(next)?;
+                }
+            }
+            Scanned::Damage { from, to, why } => {
+                tracing::warn!(from, to, why, "part of the line log is damaged; readers see a gap there");
+            }
+        }
+    }
+    batch.apply(log.synced())?;
+    Ok((log, writer))
+}
+
+struct Batch<'a> {
+    updates: HashMap<StepRunId, LineUpdate>,
+    frames: usize,
+    index: &'a dyn Index,
+}
+
+impl Batch<'_> {
+    fn add(&mut self, frame: Frame) -> Result<(), StoreError> {
+        self.frames += 1;
+        let position = frame.position;
+        if frame.kind == BLOCK {
+            let Ok(block) = format::decode(&frame.body) else {
+                tracing::warn!(position, "a block of the line log cannot be read; readers see a gap there");
+                return Ok(());
+            };
+            let update = self.update(&block.step_run, || fold::new_record(fold::counting_of(&block)))?;
+            fold::add_block(&mut update.record, &block, position);
+            update.blocks.push(BlockRef { first_line: block.first_line, lines: block.lines, position });
+        } else if frame.kind == MARK
+            && let Ok((step_run, mark)) = record::decode_mark(&frame.body)
+        {
+            let update = self.update(&step_run, || mark.clone())?;
+            fold::add_mark(&mut update.record, mark);
+        }
+        Ok(())
+    }
+
+    fn update(
+        &mut self,
+        step_run: &StepRunId,
+        new: impl FnOnce() -> crate::store::index::StreamRecord,
+    ) -> Result<&mut LineUpdate, StoreError> {
+        if !self.updates.contains_key(step_run) {
+            let record = self.index.stream(step_run)?.unwrap_or_else(new);
+            self.updates.insert(step_run.clone(), LineUpdate { step_run: step_run.clone(), blocks: Vec::new(), record });
+        }
+        self.updates.get_mut(step_run).ok_or(StoreError::Closed)
+    }
+
+    fn apply(&mut self, up_to: Position) -> Result<(), StoreError> {
+        self.frames = 0;
+        let updates: Vec<LineUpdate> = self.updates.drain().map(|(_, update)| update).collect();
+        self.index.apply_lines(up_to, &updates)
+    }
+}

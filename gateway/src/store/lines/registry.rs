@@ -1,0 +1,42 @@
+//! Which streams are in memory. Taken once when a stream opens or a reader comes, never for a batch.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use super::StreamTail;
+use crate::id::StepRunId;
+
+/// The streams in memory by step run.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    #[expect(clippy::disallowed_types, reason = "off the hot path: once for each stream that opens and each reader that comes")]
+    tails: RwLock<HashMap<StepRunId, Arc<StreamTail>>>,
+}
+
+impl Registry {
+    pub(super) fn get(&self, step_run: &StepRunId) -> Option<Arc<StreamTail>> {
+        self.tails.read().get(step_run).cloned()
+    }
+
+    /// The stream's tail; `make` is asked if nobody else put one in first.
+    pub(super) fn get_or_insert(&self, step_run: &StepRunId, make: impl FnOnce() -> StreamTail) -> Arc<StreamTail> {
+        Arc::clone(self.tails.write().entry(step_run.clone()).or_insert_with(|| Arc::new(make())))
+    }
+
+    /// Lets go of a stream that only the registry and `ours` hold; false if somebody else has it too.
+    pub(super) fn release(&self, step_run: &StepRunId, ours: Arc<StreamTail>) -> Result<(), Arc<StreamTail>> {
+        let mut tails = self.tails.write();
+        // Whoever wants the tail must come through this lock, so the count cannot rise meanwhile.
+        if Arc::strong_count(&ours) > 2 {
+            return Err(ours);
+        }
+        tails.remove(step_run);
+        Ok(())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.tails.read().len()
+    }
+}

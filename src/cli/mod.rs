@@ -1,0 +1,92 @@
+//! The command line: what can be said ([`args`]), and who does it.
+//!
+//! Data go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage; `push -- command` ends with the
+//! command's own code.
+
+mod args;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+pub use args::{Arcgate, Command, StoreCommand};
+
+use crate::settings::{Loaded, SettingsError, Sources, as_markdown, as_toml, check, load};
+use crate::{push, serve, store, tail};
+
+/// Wrong usage, wrong settings included.
+const USAGE: u8 = 2;
+
+/// Reads the process's command line and does what it says.
+#[must_use]
+pub fn main() -> ExitCode {
+    run(Arcgate::parse().command)
+}
+
+fn run(command: Command) -> ExitCode {
+    match command {
+        Command::Serve(settings) => with_settings(settings.into(), |loaded| outcome(serve::run(&loaded.settings))),
+        Command::Push(options) => push::run((*options).into()),
+        Command::Tail(options) => tail::run(&(*options).into()),
+        Command::Config(options) if options.table => print(&as_markdown()),
+        Command::Config(options) => loaded(load(options.settings.into()), |loaded| print(&as_toml(loaded))),
+        Command::Validate(options) => with_settings(options.into(), |loaded| {
+            let file = loaded.file.as_deref().map_or("the default settings".into(), |file| file.display().to_string());
+            print(&format!("{file}: ok\n"))
+        }),
+        Command::Store(StoreCommand::Verify(settings)) => {
+            loaded(load(settings.into()), |loaded| match store::verify(&loaded.settings, &mut io::stdout().lock()) {
+                Ok(false) => ExitCode::FAILURE,
+                sound => outcome(sound.map(drop)),
+            })
+        }
+        Command::Store(StoreCommand::Ls { json, settings }) => {
+            loaded(load(settings.into()), |loaded| outcome(store::list(&loaded.settings, json, &mut io::stdout().lock())))
+        }
+        Command::Store(StoreCommand::Reindex(settings)) => {
+            loaded(load(settings.into()), |loaded| outcome(store::reindex(&loaded.settings)))
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arcgate::command(), "arcgate", &mut script);
+            outcome(io::stdout().write_all(&script))
+        }
+    }
+}
+
+/// Does something with settings that a gateway could start with.
+fn with_settings(sources: Sources, act: impl FnOnce(&Loaded) -> ExitCode) -> ExitCode {
+    loaded(load(sources).and_then(|loaded| check(&loaded).map(|()| loaded)), act)
+}
+
+fn loaded(settings: Result<Loaded, SettingsError>, act: impl FnOnce(&Loaded) -> ExitCode) -> ExitCode {
+    match settings {
+        Ok(loaded) => act(&loaded),
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    outcome(io::stdout().write_all(text.as_bytes()))
+}
+
+fn outcome<E: std::error::Error>(outcome: Result<(), E>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Says on stderr what is wrong, a line at a time. A stderr that is gone is no reason to panic.
+fn complain(error: &dyn std::error::Error) {
+    for line in error.to_string().lines() {
+        let _ = writeln!(io::stderr(), "arcgate: {line}");
+    }
+}

@@ -1,0 +1,130 @@
+//! Delivers the events of this push, and those that earlier ones left behind, over `PushEvents`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use arcgate_api::gateway::v1::push_events_request::Payload;
+use arcgate_api::gateway::v1::{AgentHandshake, EventBatch, PushEventsRequest};
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+use super::event::Pending;
+use super::notes::Notes;
+use super::outbox::Outbox;
+use super::shared::now;
+use super::target::{PATIENCE, Target, UplinkError};
+use crate::backoff::Backoff;
+
+/// What others may know of the outbox while its own thread works on it, without waiting for that thread's disk.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    /// Events of this push that the gateway has not confirmed.
+    pub(crate) waiting: AtomicUsize,
+    /// Whether those would outlive the process.
+    pub(crate) kept: AtomicBool,
+}
+
+/// The outboxes of a push: its own, and those that it has adopted.
+pub(crate) struct Outboxes {
+    own: Outbox,
+    adopted: Vec<Outbox>,
+    tally: Arc<Tally>,
+    notes: Notes,
+}
+
+impl Outboxes {
+    /// Makes this push's outbox in `folder` and adopts what is left there.
+    #[must_use]
+    pub(crate) fn open(folder: &Path, tally: Arc<Tally>, notes: Notes) -> Self {
+        let adopted = Outbox::adopt(folder);
+        let own = Outbox::create(folder).unwrap_or_else(|error| {
+            notes.say(&format!("cannot keep events in {}: {error}; they wait in memory", folder.display()));
+            Outbox::in_memory()
+        });
+        tally.kept.store(own.is_on_disk(), Ordering::Release);
+        Self { own, adopted, tally, notes }
+    }
+
+    /// Adds an event of this push.
+    pub(crate) fn add(&mut self, event: Pending) {
+        if let Err(error) = self.own.add(event) {
+            self.tally.kept.store(false, Ordering::Release);
+            self.notes.say(&format!("cannot keep an event on disk: {error}; it waits in memory"));
+        }
+    }
+
+    /// Delivers events as they come, then those of earlier pushes. Returns when no more can come and none of its own waits; drop
+    /// it to give up.
+    pub(crate) async fn deliver(&mut self, target: &Target, incoming: &mut mpsc::Receiver<Pending>) {
+        let mut backoff = Backoff::default();
+        loop {
+            while let Ok(event) = incoming.try_recv() {
+                self.add(event);
+            }
+            if !self.own.pending().is_empty() {
+                match send(target, self.own.pending()).await {
+                    Ok(mark) => {
+                        let before = self.own.pending().len();
+                        self.acked(mark);
+                        self.tally.waiting.fetch_sub(before - self.own.pending().len(), Ordering::AcqRel);
+                        backoff.reset();
+                    }
+                    Err(why) => {
+                        self.notes.say(&format!("lines and events wait, and go when the gateway is back: {why}"));
+                        sleep(backoff.next()).await;
+                    }
+                }
+            } else if let Some(mut outbox) = self.adopted.pop() {
+                // One try: what does not go now is left for the next push.
+                if let Ok(mark) = send(target, outbox.pending()).await
+                    && outbox.acked(mark).is_ok()
+                {
+                    outbox.close();
+                }
+            } else {
+                let Some(event) = incoming.recv().await else { return };
+                self.add(event);
+            }
+        }
+    }
+
+    /// Keeps events as they come, without a gateway to send them to, until no more can come.
+    pub(crate) async fn keep(&mut self, incoming: &mut mpsc::Receiver<Pending>) {
+        while let Some(event) = incoming.recv().await {
+            self.add(event);
+        }
+    }
+
+    fn acked(&mut self, mark: u64) {
+        if let Err(error) = self.own.acked(mark) {
+            self.notes.say(&format!("cannot note on disk that events were delivered: {error}"));
+        }
+    }
+
+    /// Ends them; what waits on disk is left for the next push.
+    pub(crate) fn close(self) {
+        self.own.close();
+    }
+}
+
+/// Sends the events of one outbox and gives the mark up to which they need not be sent again.
+async fn send(target: &Target, events: &[Pending]) -> Result<u64, UplinkError> {
+    let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(0) };
+    let (first, last) = (first.seq, last.seq);
+    let agent_id = events[0].about.agent_id.clone();
+    let handshake = AgentHandshake { agent_id, last_known_seq: first - 1 };
+    let batch =
+        EventBatch { batch_id: format!("batch-{first}"), events: events.iter().map(|event| event.to_event(now())).collect() };
+    let messages = [Payload::Handshake(handshake), Payload::Batch(batch)];
+    let requests = tokio_stream::iter(messages.map(|payload| PushEventsRequest { payload: Some(payload) }));
+    let call = async {
+        let mut client = target.connect().await?;
+        Ok::<_, UplinkError>(client.push_events(target.request(requests)).await?.into_inner())
+    };
+    let ack = timeout(PATIENCE, call).await.map_err(|_| UplinkError::Silent)??.ack.unwrap_or_default();
+    if ack.last_accepted_seq < first {
+        return Err(UplinkError::NotAccepted(ack.message));
+    }
+    Ok(ack.last_accepted_seq.min(last))
+}

@@ -1,0 +1,132 @@
+//! The gateway that is pushed to: its address, its token, connections to it.
+
+use std::error::Error;
+use std::path::Path;
+use std::time::Duration;
+
+use arcgate_api::gateway::v1::gateway_service_client::GatewayServiceClient;
+use tonic::Request;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Channel, Endpoint};
+
+/// How long a connection, a call's beginning or an answer may take before the gateway counts as away.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a gateway could not be used. All of these are worth another try, since gateways are restarted and settings mended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UplinkError {
+    /// No connection.
+    #[error("cannot connect: {0}")]
+    Connect(String),
+    /// The gateway refused the call or ended it.
+    #[error("{:?}: {}", .0.code(), .0.message())]
+    Refused(Box<tonic::Status>),
+    /// The gateway closed the stream in the middle.
+    #[error("the gateway closed the stream")]
+    Closed,
+    /// No answer in time.
+    #[error("no answer within {}s", PATIENCE.as_secs())]
+    Silent,
+    /// The gateway took nothing, and said why.
+    #[error("not accepted: {0}")]
+    NotAccepted(String),
+}
+
+impl From<tonic::Status> for UplinkError {
+    fn from(status: tonic::Status) -> Self {
+        Self::Refused(Box::new(status))
+    }
+}
+
+/// A gateway's address and what opens it.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    endpoint: Endpoint,
+    token: Option<MetadataValue<Ascii>>,
+}
+
+impl Target {
+    /// The gateway at `server` (`http://host:port` or `host:port`), with the first token of `token_file`.
+    ///
+    /// # Errors
+    /// The address cannot be used, or the file holds no token; said in words for people.
+    pub(crate) fn new(server: &str, token_file: Option<&Path>) -> Result<Self, String> {
+        let url = match server.split_once("://") {
+            None => format!("http://{server}"),
+            Some(("http", _)) => server.to_owned(),
+            Some((other, _)) => {
+                return Err(format!("--server \"{server}\": \"{other}\" is not spoken; give http://host:port"));
+            }
+        };
+        let endpoint = Endpoint::from_shared(url)
+            .map_err(|error| format!("--server \"{server}\" is not an address: {error}; give http://host:port"))?
+            .connect_timeout(PATIENCE)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(PATIENCE)
+            .keep_alive_timeout(PATIENCE)
+            .keep_alive_while_idle(true)
+            .user_agent(concat!("arcgate-push/", env!("CARGO_PKG_VERSION")))
+            .map_err(|error| error.to_string())?;
+        Ok(Self { endpoint, token: token_file.map(read_token).transpose()? })
+    }
+
+    /// A client on a new connection.
+    ///
+    /// # Errors
+    /// No connection.
+    pub(crate) async fn connect(&self) -> Result<GatewayServiceClient<Channel>, UplinkError> {
+        let channel = self.endpoint.connect().await.map_err(|error| UplinkError::Connect(root_of(&error)))?;
+        Ok(GatewayServiceClient::new(channel))
+    }
+
+    /// A request that carries the token.
+    pub(crate) fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        request
+    }
+}
+
+fn read_token(path: &Path) -> Result<MetadataValue<Ascii>, String> {
+    let bearer = crate::bearer::header(path).map_err(|error| error.to_string())?;
+    let mut value = MetadataValue::try_from(bearer).map_err(|error| error.to_string())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The innermost cause, which is the one that tells people something.
+fn root_of(error: &dyn Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn addresses_are_taken_with_and_without_scheme() {
+        for server in ["http://127.0.0.1:9090", "localhost:9090", "[::1]:1"] {
+            assert!(Target::new(server, None).is_ok(), "{server}");
+        }
+        for server in ["https://a:1", "grpc://a:1", "http://", "", "a b"] {
+            assert!(Target::new(server, None).is_err(), "{server}");
+        }
+    }
+
+    #[test]
+    fn the_token_is_sent_as_bearer_and_never_shown() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "# ours\nsecret\n").unwrap();
+        let target = Target::new("a:1", Some(file.path())).unwrap();
+        assert_eq!(target.request(()).metadata().get("authorization").unwrap(), "Bearer secret");
+        assert!(!format!("{target:?}").contains("secret"));
+        assert!(Target::new("a:1", Some(Path::new("/nowhere"))).is_err());
+    }
+}

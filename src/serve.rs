@@ -1,0 +1,168 @@
+//! `arcgate serve`: listens, serves, stops in order.
+//!
+//! The order of a start: log, signals, metrics, listeners (so that a port in use is told before the store is touched), data plane,
+//! `addresses.json`, ready. The order of a stop is the reverse, and bounded by `shutdown.grace`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arcgate_gateway::access::{TokenFileError, Tokens};
+use arcgate_gateway::clock::Clock;
+use arcgate_gateway::decode::DecodeLimits;
+use arcgate_gateway::gateway::{Gateway, GatewaySettings};
+use arcgate_gateway::stop::Stopper;
+use arcgate_gateway::store::StoreError;
+use axum::serve::ListenerExt;
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+
+use crate::ops::addresses::Addresses;
+use crate::ops::http::{Readiness, router, start_metrics};
+use crate::ops::shutdown::Shutdown;
+use crate::ops::telemetry;
+use crate::settings::{Listen, Settings};
+
+/// Why the gateway did not start, or ended. None of it goes away by trying again without mending something.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// It cannot log.
+    #[error("{0}")]
+    Log(String),
+    /// The system gives no threads, handlers or the like.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+    /// It cannot count.
+    #[error("cannot start metrics: {0}")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+    /// It cannot listen.
+    #[error("cannot listen on {address} ({key}): {source}; stop what listens there, or choose another address")]
+    Listen {
+        /// The setting.
+        key: &'static str,
+        /// Its value.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The tokens cannot be read.
+    #[error(transparent)]
+    Tokens(#[from] TokenFileError),
+    /// The store cannot be opened.
+    #[error("cannot open the store: {0}")]
+    Store(#[from] StoreError),
+    /// The addresses cannot be written down.
+    #[error("cannot write {}: {source}", path.display())]
+    Addresses {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Runs a gateway until it is asked to stop.
+///
+/// # Errors
+/// It cannot start.
+pub fn run(settings: &Settings) -> Result<(), ServeError> {
+    telemetry::start(&settings.log).map_err(ServeError::Log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("arcgate").build()?;
+    let outcome = runtime.block_on(serve(settings));
+    // What still blocks has had its time.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(settings: &Settings) -> Result<(), ServeError> {
+    let shutdown = Shutdown::on_signals()?;
+    let metrics = start_metrics()?;
+    let readiness = Readiness::default();
+    let tokens = settings.auth.token_file.as_deref().map(Tokens::read).transpose()?;
+    let listeners = Listeners::bind(settings).await?;
+
+    let data_plane = data_plane(settings);
+    let opened = tokio::task::spawn_blocking(move || Gateway::open(data_plane, tokens, Clock::system()));
+    let gateway = Arc::new(opened.await.map_err(io::Error::other)??);
+
+    let stopper = Stopper::default();
+    let routes = router(metrics, readiness.clone(), Arc::clone(&gateway)).merge(gateway.router());
+    // A line must not wait for the acknowledgement of the one before it. A socket that refuses is only slower.
+    let prompt = listeners.http.tap_io(|socket| drop(socket.set_nodelay(true)));
+    let http = axum::serve(prompt, routes).with_graceful_shutdown(shutdown.clone().asked());
+    let http = tokio::spawn(http.into_future());
+    let agents = Arc::clone(&gateway);
+    let wish = stopper.wish();
+    let grpc = tokio::spawn(async move { agents.serve(listeners.grpc, wish).await });
+
+    let store = &settings.store.path;
+    let failed = |source| ServeError::Addresses { path: Addresses::path(store), source };
+    listeners.addresses.write(store).map_err(failed)?;
+    readiness.set(true);
+    let Addresses { grpc: grpc_address, http: http_address, .. } = listeners.addresses;
+    tracing::info!(grpc = %grpc_address, http = %http_address, store = %store.display(), "ready");
+
+    shutdown.asked().await;
+    readiness.set(false);
+    stopper.stop();
+    if grpc.await.is_err() {
+        tracing::error!("the gRPC listener has panicked");
+    }
+    gateway.close_readers().await;
+    if timeout(settings.shutdown.grace, http).await.is_err() {
+        tracing::warn!(grace = ?settings.shutdown.grace, "some HTTP connections did not end within shutdown.grace");
+    }
+    gateway.close().await;
+    Addresses::remove(store);
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The settings of the data plane.
+fn data_plane(settings: &Settings) -> GatewaySettings {
+    let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+    GatewaySettings {
+        path: settings.store.path.clone(),
+        segment_bytes: settings.store.segment_bytes,
+        write_interval: settings.store.write_interval,
+        sync_interval: settings.store.sync_interval,
+        max_event: settings.events.max_event,
+        decode: DecodeLimits { raw_bytes: settings.logs.max_batch, line_bytes: bytes(settings.logs.max_line) },
+        queue_wait: settings.logs.queue_wait,
+        shards: settings.logs.shards as usize,
+        memory: settings.limits.memory,
+        max_message: bytes(settings.grpc.max_message),
+        connections: settings.limits.connections as usize,
+        readers: settings.limits.readers as usize,
+        stock_agents: settings.stock_agents(),
+        grace: settings.shutdown.grace,
+    }
+}
+
+/// The sockets of a gateway, before anyone is served.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For agents.
+    pub grpc: TcpListener,
+    /// For readers and operators.
+    pub http: TcpListener,
+    /// Where they really are.
+    pub addresses: Addresses,
+}
+
+impl Listeners {
+    /// Listens where the settings say.
+    ///
+    /// # Errors
+    /// An address is in use or not ours.
+    pub async fn bind(settings: &Settings) -> Result<Self, ServeError> {
+        let grpc = bind("grpc.listen", settings.grpc.listen).await?;
+        let http = bind("http.listen", settings.http.listen).await?;
+        let addresses = Addresses { grpc: grpc.local_addr()?, http: http.local_addr()?, pid: std::process::id() };
+        Ok(Self { grpc, http, addresses })
+    }
+}
+
+async fn bind(key: &'static str, Listen(address): Listen) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { key, address, source })
+}

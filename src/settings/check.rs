@@ -1,0 +1,73 @@
+//! What must fit together, and fit the machine, before a gateway starts. `arcgate validate` and `arcgate serve` ask the same.
+
+use std::path::Path;
+
+use arcgate_gateway::access::Tokens;
+
+use super::{Loaded, Place, Problem, SettingsError, value};
+
+/// Checks the files and folders that the settings name, that bounds fit together, and that only loopback listeners go without
+/// tokens.
+///
+/// # Errors
+/// Everything that would keep a gateway from starting, or would make it unsafe, together.
+pub fn check(loaded: &Loaded) -> Result<(), SettingsError> {
+    let settings = &loaded.settings;
+    let mut problems = Vec::new();
+    let mut complain = |key: &str, what: String| {
+        let place = loaded.given.get(key).map_or(Place::Default, |given| given.place.clone());
+        problems.push(Problem::new(place, what));
+    };
+
+    let open = settings.auth.token_file.is_none() && !settings.auth.allow_unauthenticated_on_public_addresses;
+    for (key, listen) in [("grpc.listen", settings.grpc.listen), ("http.listen", settings.http.listen)] {
+        if open && !listen.0.ip().is_loopback() {
+            complain(
+                key,
+                format!(
+                    "{key} = \"{}\" can be reached by others, and nothing asks them for a token; set auth.token_file, or listen on \
+                 127.0.0.1, or, if you know what you do, set auth.allow_unauthenticated_on_public_addresses = true",
+                    listen.0
+                ),
+            );
+        }
+    }
+    if let Some(path) = &settings.auth.token_file
+        && let Err(what) = Tokens::read(path)
+    {
+        complain("auth.token_file", what.to_string());
+    }
+    for (key, bytes) in [
+        ("grpc.max_message", settings.grpc.max_message),
+        ("logs.max_batch", settings.logs.max_batch),
+        ("events.max_event", settings.events.max_event),
+    ] {
+        if bytes > settings.limits.memory {
+            let (bytes, memory) = (value::show_bytes(&bytes), value::show_bytes(&settings.limits.memory));
+            complain(key, format!("{key} = \"{bytes}\" is more than limits.memory = \"{memory}\"; raise that, or lower this"));
+        }
+    }
+    if settings.events.max_event > settings.grpc.max_message {
+        complain("events.max_event", "events.max_event is more than grpc.max_message; no such event could arrive".into());
+    }
+    if let Err(what) = writable(&settings.store.path) {
+        complain("store.path", format!("store.path = \"{}\" {what}", settings.store.path.display()));
+    }
+    if let Err(error) = tracing_subscriber::EnvFilter::try_new(&settings.log.level) {
+        complain("log.level", format!("log.level = \"{}\" is no level or list of levels: {error}", settings.log.level));
+    }
+    if problems.is_empty() { Ok(()) } else { Err(SettingsError(problems)) }
+}
+
+/// Whether `path`, or the nearest folder above it that exists, can be written.
+fn writable(path: &Path) -> Result<(), String> {
+    let absolute = std::path::absolute(path).map_err(|error| format!("is no path: {error}"))?;
+    let Some(nearest) = absolute.ancestors().find(|folder| folder.exists()) else {
+        return Err("has no folder above it that exists".into());
+    };
+    if !nearest.is_dir() {
+        return Err(format!("cannot be used: {} is not a folder", nearest.display()));
+    }
+    rustix::fs::access(nearest, rustix::fs::Access::WRITE_OK)
+        .map_err(|error| format!("cannot be written: {}: {error}", nearest.display()))
+}

@@ -1,0 +1,179 @@
+//! The settings as the program sees them. Names, bounds, defaults and meanings stand in [`super::table::KEYS`]; the blank
+//! values that `Default` gives here exist only until the table's defaults have been applied.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// All settings.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// `[grpc]`
+    pub grpc: Grpc,
+    /// `[http]`
+    pub http: Http,
+    /// `[store]`
+    pub store: Store,
+    /// `[events]`
+    pub events: Events,
+    /// `[logs]`
+    pub logs: Logs,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[auth]`
+    pub auth: Auth,
+    /// `[log]`
+    pub log: Log,
+    /// `[shutdown]`
+    pub shutdown: Shutdown,
+}
+
+/// The gRPC listener.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grpc {
+    /// Address and port; port 0 takes a free one.
+    pub listen: Listen,
+    /// The largest message, in bytes.
+    pub max_message: u64,
+}
+
+/// The listener for HTTP, WebSocket, metrics and health.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Http {
+    /// Address and port; port 0 takes a free one.
+    pub listen: Listen,
+}
+
+/// The store on disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Store {
+    /// The folder.
+    pub path: PathBuf,
+    /// Size at which a segment file is closed and the next begun.
+    pub segment_bytes: u64,
+    /// Whole segments older than this are removed.
+    pub retention_age: Duration,
+    /// Above this the oldest segments are removed.
+    pub retention_bytes: Room,
+    /// The longest a line waits before it is written.
+    pub write_interval: Duration,
+    /// The longest a written line waits for its sync.
+    pub sync_interval: Duration,
+}
+
+/// Events.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Events {
+    /// How long repeats are recognised.
+    pub dedup_window: Duration,
+    /// Disk for recognising repeats.
+    pub dedup_bytes: u64,
+    /// The largest event; larger ones become dead letters.
+    pub max_event: u64,
+}
+
+/// Log lines.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Logs {
+    /// Longer lines are cut.
+    pub max_line: u64,
+    /// The largest batch after decompression.
+    pub max_batch: u64,
+    /// How long `PushLogs` waits for room before it drops.
+    pub queue_wait: Duration,
+    /// Shards; 0 takes one a core.
+    pub shards: u32,
+}
+
+/// Bounds of the whole process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Memory, in bytes.
+    pub memory: u64,
+    /// Agents' connections at one time.
+    pub connections: u32,
+    /// Readers over WebSocket at one time.
+    pub readers: u32,
+}
+
+/// Access.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Auth {
+    /// A file with bearer tokens, one a line.
+    pub token_file: Option<PathBuf>,
+    /// Whether the calls of existing agents that never carry a token are let in without one; `None` is "auto".
+    pub stock_agents: Option<bool>,
+    /// Lets everyone in on addresses that others can reach.
+    pub allow_unauthenticated_on_public_addresses: bool,
+}
+
+/// The gateway's own log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Log {
+    /// Text for people or JSON for machines.
+    pub format: LogFormat,
+    /// Level, or a list of `module=level`.
+    pub level: String,
+}
+
+/// Stopping.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Shutdown {
+    /// The longest a stop may take.
+    pub grace: Duration,
+}
+
+/// An address to listen on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listen(pub SocketAddr);
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+    }
+}
+
+/// How much of a disk may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// So many bytes.
+    Bytes(u64),
+    /// So many percent of the file system.
+    Percent(u8),
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self::Bytes(0)
+    }
+}
+
+impl Room {
+    /// The bytes that this is on a file system of `total` bytes.
+    #[must_use]
+    pub fn of(self, total: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Percent(percent) => total / 100 * u64::from(percent),
+        }
+    }
+}
+
+/// How the gateway writes its own log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Settings {
+    /// Whether the calls of existing agents that never carry a token are let in without one: as set, else only if gRPC
+    /// listens on a loopback address.
+    #[must_use]
+    pub fn stock_agents(&self) -> bool {
+        self.auth.stock_agents.unwrap_or_else(|| self.grpc.listen.0.ip().is_loopback())
+    }
+}
