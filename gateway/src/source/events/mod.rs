@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use arcgate_api::gateway::v1::{AgentHandshake, PushEventsResponse};
 use bytes::Bytes;
+#[expect(clippy::disallowed_types, reason = "held for less than a microsecond, once a batch")]
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tonic::Status;
@@ -40,6 +41,7 @@ pub struct EventIngest {
     log: EventLog,
     clock: Clock,
     max_event_bytes: usize,
+    #[expect(clippy::disallowed_types, reason = "see above")]
     holes: Mutex<Holes>,
 }
 
@@ -47,7 +49,7 @@ impl EventIngest {
     /// Events go into `log`; larger ones than `max_event_bytes` (see [`decode::MAX_EVENT_BYTES`]) are rejected.
     #[must_use]
     pub fn new(log: EventLog, clock: Clock, max_event_bytes: usize) -> Self {
-        Self { log, clock, max_event_bytes, holes: Mutex::default() }
+        Self { log, clock, max_event_bytes, holes: Default::default() }
     }
 
     /// Decodes a batch and hands it to the event log.

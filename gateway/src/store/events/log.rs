@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
 
+use crossbeam::channel;
+#[expect(clippy::disallowed_types, reason = "taken once, at the end")]
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::committer::{Committer, MAX_GROUP_BYTES, MAX_GROUP_EVENTS};
 use super::known::IndexBatch;
@@ -14,6 +15,7 @@ use super::reader::EventReader;
 use super::{Commit, open};
 use crate::store::disk::Disk;
 use crate::store::index::Index;
+use crate::store::index::record::KnownEvent;
 use crate::store::segment::{Recovery, SegmentLog, SegmentOptions};
 use crate::store::{Position, StoreError};
 
@@ -41,11 +43,14 @@ pub struct EventLog {
     queue: mpsc::Sender<Ask>,
     log: SegmentLog,
     synced: watch::Receiver<Position>,
+    #[expect(clippy::disallowed_types, reason = "taken once, at the end")]
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 enum Ask {
     Commit(Commit),
+    /// Events that are to be known though their segment goes.
+    Remember(Vec<KnownEvent>, oneshot::Sender<Result<(), StoreError>>),
     Close,
 }
 
@@ -67,7 +72,7 @@ impl EventLog {
             .name("arcgate-events".into())
             .spawn(move || run(committer, asks, indexer))
             .map_err(failed)?;
-        Ok((Self { queue, log, synced, thread: Arc::new(Mutex::new(Some(thread))) }, recovery))
+        Ok((Self { queue, log, synced, thread: Arc::new(Some(thread).into()) }, recovery))
     }
 
     /// Hands over events; waits for room. `commit.reply` gets their fates after the sync that covers them.
@@ -97,6 +102,17 @@ impl EventLog {
         &self.log
     }
 
+    /// Appends marks of `events`, so that repeats of them are known when their segment is gone. Blocks until the marks are synced
+    /// and indexed.
+    ///
+    /// # Errors
+    /// The log cannot be written, or is closed.
+    pub fn remember(&self, events: Vec<KnownEvent>) -> Result<(), StoreError> {
+        let (reply, done) = oneshot::channel();
+        self.queue.blocking_send(Ask::Remember(events, reply)).map_err(|_| StoreError::Closed)?;
+        done.blocking_recv().unwrap_or(Err(StoreError::Closed))
+    }
+
     /// Commits and answers what waits, gives the index all, and ends. Blocks until that is done. Whoever submits later gets
     /// [`StoreError::Closed`].
     pub fn close(&self) {
@@ -114,6 +130,7 @@ impl EventLog {
 fn run(mut committer: Committer, mut asks: mpsc::Receiver<Ask>, mut indexer: Indexer) {
     while let Some(ask) = asks.blocking_recv() {
         let mut group = Vec::new();
+        let mut marks = Vec::new();
         let mut events = 0;
         let mut bytes = 0;
         let mut next = Some(ask);
@@ -124,12 +141,16 @@ fn run(mut committer: Committer, mut asks: mpsc::Receiver<Ask>, mut indexer: Ind
                     bytes += commit.bytes();
                     group.push(commit);
                 }
+                Ask::Remember(events, reply) => marks.push((events, reply)),
                 Ask::Close => asks.close(),
             }
             next = if events < MAX_GROUP_EVENTS && bytes < MAX_GROUP_BYTES { asks.try_recv().ok() } else { None };
         }
         if !group.is_empty() {
             committer.commit(group);
+        }
+        for (events, reply) in marks {
+            let _ = reply.send(committer.remember(&events).and_then(|()| indexer.catch_up(&mut committer)));
         }
         indexer.hand_over(&mut committer, false);
     }
@@ -139,15 +160,15 @@ fn run(mut committer: Committer, mut asks: mpsc::Receiver<Ask>, mut indexer: Ind
 
 /// The committer's end of the thread that writes to the index.
 struct Indexer {
-    batches: std_mpsc::Sender<Arc<IndexBatch>>,
-    done: std_mpsc::Receiver<Position>,
+    batches: channel::Sender<Arc<IndexBatch>>,
+    done: channel::Receiver<Position>,
     thread: JoinHandle<()>,
 }
 
 impl Indexer {
     fn start(index: Arc<dyn Index>, log: SegmentLog) -> std::io::Result<Self> {
-        let (batches, waiting) = std_mpsc::channel::<Arc<IndexBatch>>();
-        let (tell, done) = std_mpsc::channel();
+        let (batches, waiting) = channel::bounded::<Arc<IndexBatch>>(UNINDEXED);
+        let (tell, done) = channel::bounded(UNINDEXED);
         let thread = std::thread::Builder::new().name("arcgate-event-index".into()).spawn(move || {
             for batch in waiting {
                 assert!(batch.up_to() <= log.synced(), "the index would cover bytes that are not synced");
@@ -169,17 +190,28 @@ impl Indexer {
         while let Ok(up_to) = self.done.try_recv() {
             committer.indexed(up_to);
         }
-        while committer.unindexed() >= UNINDEXED {
-            match self.done.recv() {
-                Ok(up_to) => committer.indexed(up_to),
-                // The index has failed; the log is poisoned.
-                Err(_) => return,
-            }
+        if self.wait(committer, UNINDEXED - 1).is_err() {
+            return;
         }
         if let Some(batch) = committer.seal(all) {
             // If nobody takes it, the log is poisoned.
             let _ = self.batches.send(batch);
         }
+    }
+
+    /// Gives the index all there is, and waits until it has it.
+    fn catch_up(&mut self, committer: &mut Committer) -> Result<(), StoreError> {
+        self.hand_over(committer, true);
+        self.wait(committer, 0)
+    }
+
+    /// Waits until at most `left` batches are on their way to the index.
+    fn wait(&mut self, committer: &mut Committer, left: usize) -> Result<(), StoreError> {
+        while committer.unindexed() > left {
+            let failed = |_| StoreError::Poisoned { why: "write to the index".into() };
+            committer.indexed(self.done.recv().map_err(failed)?);
+        }
+        Ok(())
     }
 
     fn finish(self) {

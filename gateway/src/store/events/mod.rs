@@ -10,12 +10,14 @@ mod open;
 mod reader;
 pub(crate) mod recent;
 pub mod record;
+mod retained;
 #[cfg(test)]
 mod tests;
 mod types;
 
-pub use committer::{Committer, DEAD_LETTER, EVENT, MAX_GROUP_BYTES, MAX_GROUP_EVENTS};
+pub use committer::{Committer, DEAD_LETTER, EVENT, EVENT_MARK, MAX_GROUP_BYTES, MAX_GROUP_EVENTS};
 pub use log::{EventLog, EventLogOptions};
 pub use open::open;
 pub use reader::{EventReader, StoredEvent};
+pub use retained::RetainedEvents;
 pub use types::{Commit, DeadReason, EventFate, Incoming, IncomingEvent};
