@@ -9,6 +9,8 @@
 //! | `epoch` | 4 bytes: raised when the store opens after a loss of power, from 1 |
 //! | `boot_id` | text: which boot of the machine opened it last |
 //! | `clean_close` | 1 byte: 1 if it was closed in order since |
+//! | `poisoned` | 1 byte: 1 if it took no more input when it was last open; see [`StoreMeta::note_poisoned`] |
+//! | `known_since` | 8 bytes, signed: no event received after this moment (Unix milliseconds) has been forgotten |
 //! | `cursor.<name>` | 8 bytes: a position in a log |
 
 use std::path::Path;
@@ -19,6 +21,7 @@ use parking_lot::Mutex;
 use super::disk::Disk;
 use super::slots::{Entries, SlotFile};
 use super::{Position, StoreError};
+use crate::clock::Millis;
 
 const FILE: &str = "META";
 
@@ -32,7 +35,7 @@ pub struct StoreMeta {
 
 impl StoreMeta {
     /// Opens the record in the store's folder `dir`, or makes one. Raises the incarnation; raises the epoch if the machine has
-    /// booted since and the store was not closed in order: then lines that were shown may be lost.
+    /// booted since and the store was not closed in order, or if it was poisoned: then lines that were shown may be lost.
     ///
     /// # Errors
     /// A failure of the disk; a record that is damaged or of an unknown format.
@@ -51,7 +54,8 @@ impl StoreMeta {
             let same_boot = entries.get("boot_id").is_some_and(|of| of == boot_id.as_bytes());
             let clean = entries.get("clean_close").is_some_and(|clean| clean == &[1]);
             let lost_power = !same_boot && !clean;
-            let epoch = u32::from_le_bytes(epoch) + u32::from(lost_power);
+            let poisoned = entries.remove("poisoned").is_some_and(|poisoned| poisoned == [1]);
+            let epoch = u32::from_le_bytes(epoch) + u32::from(lost_power || poisoned);
             (u128::from_le_bytes(store_id), u64::from_le_bytes(incarnation) + 1, epoch)
         };
         entries.insert("store_id".into(), store_id.to_le_bytes().into());
@@ -89,6 +93,39 @@ impl StoreMeta {
         let mut file = self.file.lock();
         let mut entries = file.get().clone();
         entries.insert("clean_close".into(), vec![1]);
+        file.put(entries)
+    }
+
+    /// Notes that a log is poisoned, so that the next open raises the epoch: after a failed sync the page cache may forget lines
+    /// that were shown, without any loss of power. Whoever finds the poison calls it, within a second or so; a process that is
+    /// killed before that leaves no note, and the disk that failed may not take one.
+    ///
+    /// # Errors
+    /// A failure of the disk.
+    pub fn note_poisoned(&self) -> Result<(), StoreError> {
+        let mut file = self.file.lock();
+        if file.get().contains_key("poisoned") {
+            return Ok(());
+        }
+        let mut entries = file.get().clone();
+        entries.insert("poisoned".into(), vec![1]);
+        file.put(entries)
+    }
+
+    /// No event that was received after this moment has been forgotten; 0 if none ever was.
+    #[must_use]
+    pub fn known_since(&self) -> Millis {
+        array(self.file.lock().get(), "known_since").map_or(0, Millis::from_le_bytes)
+    }
+
+    /// Keeps what [`StoreMeta::known_since`] says.
+    ///
+    /// # Errors
+    /// A failure of the disk.
+    pub fn save_known_since(&self, moment: Millis) -> Result<(), StoreError> {
+        let mut file = self.file.lock();
+        let mut entries = file.get().clone();
+        entries.insert("known_since".into(), moment.to_le_bytes().into());
         file.put(entries)
     }
 

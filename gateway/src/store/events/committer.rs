@@ -16,7 +16,8 @@ use super::known::{ByEvent, DeadKey, IndexBatch, Known};
 use super::record;
 use super::{Commit, DeadReason, EventFate, Incoming, IncomingEvent};
 use crate::id::AgentId;
-use crate::store::index::{EventEntry, Index};
+use crate::store::index::record::{KnownEvent, encode_known_event};
+use crate::store::index::{self, EventEntry, Index};
 use crate::store::segment::{FrameDraft, FrameKind, LogWriter, SegmentLog};
 use crate::store::{Position, StoreError};
 
@@ -24,6 +25,8 @@ use crate::store::{Position, StoreError};
 pub const EVENT: FrameKind = FrameKind(0x81);
 /// The kind of a frame that holds a dead letter.
 pub const DEAD_LETTER: FrameKind = FrameKind(0x82);
+/// The kind of a frame that says of an event which retention removes that its repeats are known.
+pub const EVENT_MARK: FrameKind = FrameKind(index::record::EVENT_MARK);
 
 /// A group is full at this many events or bytes: where a sync costs little beside the write, and nobody waits long behind
 /// others' events. A single commit may be larger; then it is a group of its own.
@@ -92,6 +95,26 @@ impl Committer {
         answer(group, fates);
     }
 
+    /// Appends marks of events whose segment is about to go; they then count as stored where the marks lie. Those of which another
+    /// event has taken the id, or that are forgotten already, are passed over. Returns the end of what is synced.
+    ///
+    /// # Errors
+    /// As of a commit: the log is poisoned, or full.
+    pub fn remember(&mut self, events: Vec<KnownEvent>) -> Result<Position, StoreError> {
+        let mut plan = Plan::default();
+        for event in events {
+            let known = self.find(&event.agent, &event.event_id)?;
+            if known.is_some_and(|known| known.digest == event.digest) {
+                let mark = [encode_known_event(&event), Bytes::new()];
+                plan.events.insert(&event.agent, event.event_id, (plan.frames.len(), event.digest));
+                plan.frames.push((EVENT_MARK, mark));
+            }
+        }
+        let positions = self.write(&plan)?;
+        self.sync(plan, &positions)?;
+        Ok(self.log.synced())
+    }
+
     /// Finds the repeats and appends the rest.
     fn append(&mut self, group: &[Commit]) -> Result<(Vec<Vec<EventFate>>, Plan, Vec<Position>), StoreError> {
         if let Some(why) = self.log.poisoned() {
@@ -104,6 +127,12 @@ impl Committer {
                 commit.events.iter().map(|event| self.judge(&commit.agent, event, &mut plan)).collect();
             fates.push(of_commit?);
         }
+        let positions = self.write(&plan)?;
+        Ok((fates, plan, positions))
+    }
+
+    /// Appends what is planned, in one write.
+    fn write(&mut self, plan: &Plan) -> Result<Vec<Position>, StoreError> {
         let drafts: Vec<_> = plan.frames.iter().map(|(kind, parts)| FrameDraft { kind: *kind, parts }).collect();
         let mut positions = Vec::with_capacity(drafts.len());
         if !drafts.is_empty() {
@@ -114,7 +143,7 @@ impl Committer {
                 }
             })?;
         }
-        Ok((fates, plan, positions))
+        Ok(positions)
     }
 
     /// What becomes of one event, once all that is planned is on disk.

@@ -6,14 +6,16 @@ use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::committer::{Committer, MAX_GROUP_BYTES, MAX_GROUP_EVENTS};
 use super::known::IndexBatch;
 use super::reader::EventReader;
 use super::{Commit, open};
+use crate::id::AgentId;
 use crate::store::disk::Disk;
 use crate::store::index::Index;
+use crate::store::index::record::KnownEvent;
 use crate::store::segment::{Recovery, SegmentLog, SegmentOptions};
 use crate::store::{Position, StoreError};
 
@@ -46,7 +48,22 @@ pub struct EventLog {
 
 enum Ask {
     Commit(Commit),
+    Remember(Vec<KnownEvent>, oneshot::Sender<Result<Position, StoreError>>),
+    Forget(Forget),
     Close,
+}
+
+/// Entries that the index is to lose.
+struct Forget {
+    keys: Vec<(AgentId, Box<str>)>,
+    before: Position,
+    reply: oneshot::Sender<Result<(), StoreError>>,
+}
+
+/// What the index's thread is to do.
+enum Work {
+    Apply(Arc<IndexBatch>),
+    Forget(Forget),
 }
 
 impl EventLog {
@@ -76,6 +93,28 @@ impl EventLog {
     /// [`StoreError::Closed`]: the log is closed.
     pub async fn submit(&self, commit: Commit) -> Result<(), StoreError> {
         self.queue.send(Ask::Commit(commit)).await.map_err(|_| StoreError::Closed)
+    }
+
+    /// Appends marks of events whose segment is about to go, and has the index take in all that is synced. Returns the end of what
+    /// was synced with them; the index gets there soon after. Blocks, so it does not belong on a runtime thread.
+    ///
+    /// # Errors
+    /// The log takes no more, or is closed.
+    pub fn remember(&self, events: Vec<KnownEvent>) -> Result<Position, StoreError> {
+        let (reply, done) = oneshot::channel();
+        self.queue.blocking_send(Ask::Remember(events, reply)).map_err(|_| StoreError::Closed)?;
+        done.blocking_recv().unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Makes the index forget events, but for those whose entry lies at or after `before`: their ids have been used again. Returns
+    /// once that is done. Blocks.
+    ///
+    /// # Errors
+    /// The index's, which poisons the log; the log is closed.
+    pub fn forget(&self, keys: Vec<(AgentId, Box<str>)>, before: Position) -> Result<(), StoreError> {
+        let (reply, done) = oneshot::channel();
+        self.queue.blocking_send(Ask::Forget(Forget { keys, before, reply })).map_err(|_| StoreError::Closed)?;
+        done.blocking_recv().unwrap_or(Err(StoreError::Closed))
     }
 
     /// Reads the events that are synced, from `from` on: 0 for the oldest, else a [`StoredEvent::next`](super::StoredEvent::next)
@@ -114,6 +153,7 @@ impl EventLog {
 fn run(mut committer: Committer, mut asks: mpsc::Receiver<Ask>, mut indexer: Indexer) {
     while let Some(ask) = asks.blocking_recv() {
         let mut group = Vec::new();
+        let mut marks = Vec::new();
         let mut events = 0;
         let mut bytes = 0;
         let mut next = Some(ask);
@@ -124,6 +164,9 @@ fn run(mut committer: Committer, mut asks: mpsc::Receiver<Ask>, mut indexer: Ind
                     bytes += commit.bytes();
                     group.push(commit);
                 }
+                Ask::Remember(events, reply) => marks.push((events, reply)),
+                // By the thread that adds to the index, so that nothing is forgotten that it has just added.
+                Ask::Forget(forget) => indexer.forget(forget),
                 Ask::Close => asks.close(),
             }
             next = if events < MAX_GROUP_EVENTS && bytes < MAX_GROUP_BYTES { asks.try_recv().ok() } else { None };
@@ -131,7 +174,11 @@ fn run(mut committer: Committer, mut asks: mpsc::Receiver<Ask>, mut indexer: Ind
         if !group.is_empty() {
             committer.commit(group);
         }
-        indexer.hand_over(&mut committer, false);
+        let index_all = !marks.is_empty();
+        for (events, reply) in marks {
+            let _ = reply.send(committer.remember(events));
+        }
+        indexer.hand_over(&mut committer, index_all);
     }
     indexer.hand_over(&mut committer, true);
     indexer.finish();
@@ -139,17 +186,25 @@ fn run(mut committer: Committer, mut asks: mpsc::Receiver<Ask>, mut indexer: Ind
 
 /// The committer's end of the thread that writes to the index.
 struct Indexer {
-    batches: std_mpsc::Sender<Arc<IndexBatch>>,
+    work: std_mpsc::Sender<Work>,
     done: std_mpsc::Receiver<Position>,
     thread: JoinHandle<()>,
 }
 
 impl Indexer {
     fn start(index: Arc<dyn Index>, log: SegmentLog) -> std::io::Result<Self> {
-        let (batches, waiting) = std_mpsc::channel::<Arc<IndexBatch>>();
+        let (work, waiting) = std_mpsc::channel();
         let (tell, done) = std_mpsc::channel();
         let thread = std::thread::Builder::new().name("arcgate-event-index".into()).spawn(move || {
-            for batch in waiting {
+            for work in waiting {
+                let batch = match work {
+                    Work::Apply(batch) => batch,
+                    Work::Forget(Forget { keys, before, reply }) => {
+                        let forgotten = forget(&*index, keys, before).inspect_err(|_| log.poison("write to the index"));
+                        let _ = reply.send(forgotten);
+                        continue;
+                    }
+                };
                 assert!(batch.up_to() <= log.synced(), "the index would cover bytes that are not synced");
                 if let Err(error) = batch.apply(&*index) {
                     tracing::error!(%error, "events cannot be indexed; the store takes no more input until a restart");
@@ -161,7 +216,12 @@ impl Indexer {
                 }
             }
         })?;
-        Ok(Self { batches, done, thread })
+        Ok(Self { work, done, thread })
+    }
+
+    fn forget(&self, forget: Forget) {
+        // If nobody takes it, whoever waits for the reply hears that.
+        let _ = self.work.send(Work::Forget(forget));
     }
 
     /// Gives the index what is due (or all there is), and lets go of what it has.
@@ -178,14 +238,25 @@ impl Indexer {
         }
         if let Some(batch) = committer.seal(all) {
             // If nobody takes it, the log is poisoned.
-            let _ = self.batches.send(batch);
+            let _ = self.work.send(Work::Apply(batch));
         }
     }
 
     fn finish(self) {
-        drop(self.batches);
+        drop(self.work);
         if self.thread.join().is_err() {
             tracing::error!("the event index's thread has panicked");
         }
     }
+}
+
+/// Forgets the events whose entries lie before `before`.
+fn forget(index: &dyn Index, keys: Vec<(AgentId, Box<str>)>, before: Position) -> Result<(), StoreError> {
+    let mut old = Vec::with_capacity(keys.len());
+    for (agent, event_id) in keys {
+        if index.event(&agent, &event_id)?.is_some_and(|entry| entry.position < before) {
+            old.push((agent, event_id));
+        }
+    }
+    index.forget_events(&old)
 }

@@ -3,17 +3,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::committer::{Committer, DEAD_LETTER, EVENT};
+use super::committer::{Committer, DEAD_LETTER, EVENT, EVENT_MARK};
 use super::known::Known;
 use super::record::{self, Record, RecordError};
 use crate::id::Id;
 use crate::store::disk::Disk;
+use crate::store::index::record::{KnownEvent, RecordError as MarkError, decode_known_event};
 use crate::store::index::{EventEntry, Index};
 use crate::store::segment::{Frame, LogKind, Recovery, Scanned, SegmentLog, SegmentOptions};
 use crate::store::{Position, StoreError};
 
 /// Opens the event log in `dir`, or creates it, and brings the index up to its end. An index that knows of more than the
-/// log holds is cleared, for both logs, and filled anew: so this log is opened before the line log.
+/// log holds is cleared, for both logs, and filled anew: [`crate::store::Parts::open_logs`] knows in which order they are opened.
 ///
 /// # Errors
 /// The log or the index cannot be opened, or a later release wrote to the log.
@@ -85,6 +86,16 @@ impl Recovering<'_> {
 
     fn frame(&mut self, frame: Frame) -> Result<(), StoreError> {
         let Frame { position, kind, body, .. } = frame;
+        if kind == EVENT_MARK {
+            match decode_known_event(&body) {
+                Ok(KnownEvent { agent, event_id, digest, .. }) => {
+                    self.known.add(&agent, event_id, EventEntry { position, digest });
+                }
+                Err(MarkError::Version(version)) => return Err(self.later_release(u32::from(version))),
+                Err(error) => tracing::error!(position, %error, "the mark of an event is passed over; a repeat of it is not known"),
+            }
+            return Ok(());
+        }
         if kind != EVENT && kind != DEAD_LETTER {
             return if kind.must_be_understood() { Err(self.later_release(u32::from(kind.0))) } else { Ok(()) };
         }

@@ -70,8 +70,9 @@ impl Batch<'_> {
             fold::add_block(&mut update.record, &block, position);
             update.blocks.push(BlockRef { first_line: block.first_line, lines: block.lines, position });
         } else if frame.kind == MARK
-            && let Ok((step_run, mark)) = record::decode_mark(&frame.body)
+            && let Ok((step_run, mut mark)) = record::decode_mark(&frame.body)
         {
+            mark.newest = position;
             let update = self.update(&step_run, || mark.clone())?;
             fold::add_mark(&mut update.record, mark);
         }
