@@ -22,6 +22,7 @@ use crate::lookup::NoLookup;
 use crate::replay::{Replay, ReplaySettings};
 use crate::shard::{ShardSettings, ShardThreads, Shards};
 
+use crate::source::announce::AnnouncedLengths;
 use crate::source::events::EventIngest;
 use crate::source::logs::LogIngest;
 use crate::source::server::{self, ServerSettings};
@@ -196,7 +197,11 @@ impl Gateway {
             connections: self.settings.connections,
             grace: self.settings.grace,
         };
-        server::serve(listener, routes, settings, stop).await;
+        let messages = AnnouncedLengths {
+            max_message: self.settings.max_message as u64,
+            ..AnnouncedLengths::new(self.messages.clone())
+        };
+        server::serve(listener, routes, messages, settings, stop).await;
     }
 
     /// The readers' routes.

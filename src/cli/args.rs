@@ -43,11 +43,32 @@ pub enum Command {
     Config(ConfigArgs),
     /// Check the settings without starting anything
     Validate(SettingsArgs),
+    /// Look after a store that no gateway has open
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// Print a completion script
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+/// `arcgate store`
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Read everything and say what is damaged; exit code 1 if something is
+    Verify(SettingsArgs),
+    /// List the step runs that have lines
+    Ls {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+        /// Where settings come from.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Delete the index and build it anew from the logs
+    Reindex(SettingsArgs),
 }
 
 /// Where settings come from: the defaults, a file, ARCGATE_SECTION__KEY variables, then these flags.

@@ -10,10 +10,10 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-pub use args::{Arcgate, Command};
+pub use args::{Arcgate, Command, StoreCommand};
 
 use crate::settings::{Loaded, SettingsError, Sources, as_markdown, as_toml, check, load};
-use crate::{push, serve, tail};
+use crate::{push, serve, store, tail};
 
 /// Wrong usage, wrong settings included.
 const USAGE: u8 = 2;
@@ -35,6 +35,18 @@ fn run(command: Command) -> ExitCode {
             let file = loaded.file.as_deref().map_or("the default settings".into(), |file| file.display().to_string());
             print(&format!("{file}: ok\n"))
         }),
+        Command::Store(StoreCommand::Verify(settings)) => {
+            loaded(load(settings.into()), |loaded| match store::verify(&loaded.settings, &mut io::stdout().lock()) {
+                Ok(false) => ExitCode::FAILURE,
+                sound => outcome(sound.map(drop)),
+            })
+        }
+        Command::Store(StoreCommand::Ls { json, settings }) => {
+            loaded(load(settings.into()), |loaded| outcome(store::list(&loaded.settings, json, &mut io::stdout().lock())))
+        }
+        Command::Store(StoreCommand::Reindex(settings)) => {
+            loaded(load(settings.into()), |loaded| outcome(store::reindex(&loaded.settings)))
+        }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arcgate::command(), "arcgate", &mut script);

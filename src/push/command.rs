@@ -100,7 +100,7 @@ fn ended_with(status: ExitStatus) -> Ended {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::push::spool::Millis;
+    use crate::time::Millis;
 
     fn run_here(command: &[&str]) -> (Ended, Vec<(Stream, String)>) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use arcgate_api::gateway::v1::{Event, Meta};
 use prost_types::value::Kind;
-use prost_types::{ListValue, Struct, Timestamp, Value};
+use prost_types::{ListValue, Struct, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::spool::Millis;
+use crate::time::{Millis, rfc3339, timestamp};
 
 /// Who pushes what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +80,7 @@ impl Pending {
             "source": "urn:arcgate:push",
             "type": kind,
             "subject": format!("step-run:{}", about.step_run_id),
-            "time": timestamp(now).to_string(),
+            "time": rfc3339(now),
             "datacontenttype": "application/json",
             "data": data,
             "stepRunId": about.step_run_id,
@@ -108,13 +108,6 @@ impl Pending {
         };
         Event { event_id: self.id.clone(), meta: Some(meta), event_type: self.kind.clone(), payload }
     }
-}
-
-/// A time as protobuf has it; shown, it is RFC 3339.
-#[must_use]
-pub(crate) fn timestamp(now: Millis) -> Timestamp {
-    let nanos = i32::try_from(now.rem_euclid(1000) * 1_000_000).unwrap_or(0);
-    Timestamp { seconds: now.div_euclid(1000), nanos }
 }
 
 /// JSON as protobuf has it. Numbers become doubles, as in every `Struct`.

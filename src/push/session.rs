@@ -16,12 +16,13 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::event::{Identity, timestamp};
+use super::event::Identity;
 use super::notes::Notes;
 use super::shared::{SharedSpool, now};
 use super::spool::{CHUNK_MILLIS, Chunk};
 use super::target::{PATIENCE, Target, UplinkError};
 use crate::backoff::Backoff;
+use crate::time::timestamp;
 
 /// Batches that may wait for their answers. The gateway stops reading at 64 unread answers, so that this never blocks.
 const WINDOW: usize = 32;

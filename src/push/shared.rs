@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
 
-use super::spool::{CHUNK_BYTES, Millis, Spool, Stream};
+use super::spool::{CHUNK_BYTES, Spool, Stream};
+use crate::time::Millis;
 
 /// A spool with a lock that is held for a copy of bytes at most, never across a wait. Cloning shares it.
 #[derive(Clone)]

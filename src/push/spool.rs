@@ -10,8 +10,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-/// Milliseconds since the Unix epoch.
-pub(crate) type Millis = i64;
+use crate::time::Millis;
 
 /// The most that waits for the gateway, the bookkeeping included.
 pub(crate) const SPOOL_BYTES: usize = 64 << 20;

@@ -31,10 +31,7 @@ fn rows() -> Outcome<Vec<(&'static str, LogBatch)>> {
         ("a raw_size that lies, below", LogBatch { raw_size: 3, ..fit(1) }),
         ("zstd that is none", LogBatch { compression: Compression::Zstd.into(), ..fit(1) }),
         ("gzip that is none", LogBatch { compression: Compression::Gzip.into(), ..fit(1) }),
-        (
-            "gzip that is cut",
-            LogBatch { compression: Compression::Gzip.into(), data: gzip.slice(..gzip.len() - 5), ..fit(1) },
-        ),
+        ("gzip that is cut", LogBatch { compression: Compression::Gzip.into(), data: gzip.slice(..gzip.len() - 5), ..fit(1) }),
         ("records that are none", LogBatch { format: 2, data: "\u{1}\u{2}not records".into(), ..fit(1) }),
         ("an unknown format", LogBatch { format: 77, ..fit(1) }),
     ])

@@ -37,7 +37,9 @@ fn a_pushed_command_keeps_its_output_and_exit_code_and_its_lines_arrive() -> Out
         let tailed = output(tail(&rig, &["built", "--no-follow", "--json"]), LIMIT).await?;
         let entries: Vec<serde_json::Value> = text(&tailed, 0)?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
         assert_eq!(entries.len(), 301);
-        let of = |stream: &str| entries.iter().filter(|entry| entry["stream"] == stream).map(|entry| entry["content"].clone()).collect::<Vec<_>>();
+        let of = |stream: &str| {
+            entries.iter().filter(|entry| entry["stream"] == stream).map(|entry| entry["content"].clone()).collect::<Vec<_>>()
+        };
         assert_eq!(of("stderr"), ["oops"]);
         assert_eq!(of("stdout"), (1..=300).map(|line| format!("line {line}")).collect::<Vec<_>>());
         // The whole, a part, the end; and it ends by itself, since the push said that the log has ended.
@@ -99,7 +101,8 @@ fn a_gateway_that_comes_back_gets_the_lines_that_waited() -> Outcome<()> {
         let grpc = rig.gateway.addresses.grpc.clone();
         let launch = rig.gateway.launch().clone().with("ARCGATE_GRPC__LISTEN", &grpc);
         let script = "for i in $(seq 1 60); do echo line $i; sleep 0.05; done";
-        let pushing = push(&format!("http://{grpc}"), &state, &["--step-run", "waited", "--drain", "20s", "--", "sh", "-c", script]);
+        let pushing =
+            push(&format!("http://{grpc}"), &state, &["--step-run", "waited", "--drain", "20s", "--", "sh", "-c", script]);
         let pushing = tokio::spawn(output(pushing, LIMIT));
         tokio::time::sleep(Duration::from_millis(800)).await;
         rig.gateway.kill9()?;
@@ -119,7 +122,9 @@ fn signals_reach_the_whole_process_group() -> Outcome<()> {
         let marks = folder()?;
         let mark = marks.path().display().to_string();
         // A grandchild that notes the signal, so that it is seen that it got there.
-        let script = format!("sh -c 'trap \"touch {mark}/caught; exit 0\" TERM; touch {mark}/ready; while :; do sleep 0.05; done' & trap '' TERM; wait; wait; exit 5");
+        let script = format!(
+            "sh -c 'trap \"touch {mark}/caught; exit 0\" TERM; touch {mark}/ready; while :; do sleep 0.05; done' & trap '' TERM; wait; wait; exit 5"
+        );
         let mut command = push(&format!("http://{}", rig.gateway.addresses.grpc), &state, &["--", "sh", "-c", &script]);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let exists = async |name: &str| eventually(SOON, name, async || Ok(marks.path().join(name).exists().then_some(()))).await;

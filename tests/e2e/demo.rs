@@ -14,7 +14,10 @@ async fn demo(plant: &str) -> Outcome<std::process::Output> {
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .env("TMPDIR", folder.path())
         .env("ARCGATE_BIN", binary())
-        .env("ARCGATE_DEMO_COMMAND", "for i in $(seq 1 1500); do echo \"line $i\"; [ $((i % 7)) = 0 ] && echo \"   note $i\" >&2; done; true")
+        .env(
+            "ARCGATE_DEMO_COMMAND",
+            "for i in $(seq 1 1500); do echo \"line $i\"; [ $((i % 7)) = 0 ] && echo \"   note $i\" >&2; done; true",
+        )
         .env("ARCGATE_DEMO_PLANT", plant)
         .stdin(Stdio::null());
     output(command, Duration::from_secs(120)).await

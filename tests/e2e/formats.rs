@@ -84,7 +84,9 @@ fn lines_carry_their_batchs_facts_and_records_their_own() -> Outcome<()> {
             plugin_name: "junit".into(),
             content: content.to_vec().into(),
         };
-        let records = LogRecords { records: vec![record(1_700_000_001_500, "info", b"first"), record(1_700_000_002_500, "error", b"two\nlines")] };
+        let records = LogRecords {
+            records: vec![record(1_700_000_001_500, "info", b"first"), record(1_700_000_002_500, "error", b"two\nlines")],
+        };
         let mut batch = logs::batch("a", "facts", 2, records.encode_to_vec());
         batch.format = Format::Records.into();
         let ack = push(&rig, batch).await?;

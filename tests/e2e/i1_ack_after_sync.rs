@@ -25,11 +25,14 @@ fn mark(seq: u64) -> Vec<u8> {
 
 /// Finds the write of the event, a sync of the same file that began after it, and the ack; the ack must be the last to begin.
 fn check(calls: &[Call], id: &str, seq: u64) -> Outcome<()> {
-    let stored = calls.iter().find(|call| call.writes() && !call.on_socket() && call.target.ends_with(".seg") && call.carries(id.as_bytes()));
+    let stored = calls
+        .iter()
+        .find(|call| call.writes() && !call.on_socket() && call.target.ends_with(".seg") && call.carries(id.as_bytes()));
     let stored = stored.ok_or_else(|| format!("{id} was never written to a segment"))?;
     let ack = calls.iter().find(|call| call.writes() && call.on_socket() && call.carries(&mark(seq)));
     let ack = ack.ok_or_else(|| format!("no ack of {id} was seen"))?;
-    let covering = |call: &&Call| call.synced() && call.target == stored.target && call.begin >= stored.end && call.end <= ack.begin;
+    let covering =
+        |call: &&Call| call.synced() && call.target == stored.target && call.begin >= stored.end && call.end <= ack.begin;
     match calls.iter().find(covering) {
         Some(_) => Ok(()),
         None => Err(format!("{id} was acked without a sync that covers it:\nwrite {stored:?}\nack {ack:?}").into()),
@@ -97,7 +100,8 @@ fn i1_a_failed_sync_ends_acceptance_until_a_restart_and_reads_go_on() -> Outcome
         // n-th call on. The store's opening syncs, too, so n is found by trying, from high to low.
         let folder = folder()?;
         let out = folder.path().join("inject").display().to_string();
-        let wrapper = ["strace", "-D", "-f", "-qq", "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO:when=40+", "-o", &out];
+        let wrapper =
+            ["strace", "-D", "-f", "-qq", "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO:when=40+", "-o", &out];
         let mut rig = Rig::start_wrapped(folder, &wrapper.map(str::to_owned)).await?;
         let mut session = logs::LogSession::open(rig.gateway.channel()?, "a").await?;
         session.ask(logs::batch("a", "before", 1, "a line\n")).await?;
@@ -115,9 +119,13 @@ fn i1_a_failed_sync_ends_acceptance_until_a_restart_and_reads_go_on() -> Outcome
         // It stays so: nothing is acked any more, and the gateway says that it is not ready.
         for _ in 0..3 {
             let event = vec![events::event("a", "after", 1_000, "t", &json!({}))];
-            assert!(events::push(rig.gateway.channel()?, "a", 999, event).await.is_err(), "an event was acked after a failed sync");
+            assert!(
+                events::push(rig.gateway.channel()?, "a", 999, event).await.is_err(),
+                "an event was acked after a failed sync"
+            );
         }
-        eventually(SOON, "/readyz to fail", async || Ok((http::get(rig.http(), "/readyz").await?.status != 200).then_some(()))).await?;
+        eventually(SOON, "/readyz to fail", async || Ok((http::get(rig.http(), "/readyz").await?.status != 200).then_some(())))
+            .await?;
         assert_eq!(rig.history("before", 1).await?.contents(), ["a line"]);
 
         rig.gateway.kill9()?;

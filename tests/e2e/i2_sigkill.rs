@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tonic::transport::Channel;
 
-use crate::harness::{Outcome, Rig, SOON, eventually, events, oracle, run, scaled};
+use crate::harness::{Outcome, Rig, SOON, events, eventually, oracle, run, scaled};
 
 /// Agents that send at once.
 const AGENTS: u64 = 4;
@@ -41,7 +41,8 @@ impl Agent {
     async fn work(&mut self, channel: Channel, progress: &watch::Sender<(u64, u64)>) -> Outcome<()> {
         let session = events::EventSession::open(channel, &self.name, self.acked).await?;
         let (sender, mut answers) = session.split()?;
-        let mut waiting: std::collections::VecDeque<Vec<u64>> = self.unacked.chunks(BATCH as usize).map(<[u64]>::to_vec).collect();
+        let mut waiting: std::collections::VecDeque<Vec<u64>> =
+            self.unacked.chunks(BATCH as usize).map(<[u64]>::to_vec).collect();
         let mut flying = std::collections::VecDeque::new();
         let mut next = self.unacked.last().copied().unwrap_or(self.acked) + 1;
         loop {
@@ -51,7 +52,8 @@ impl Agent {
                     (next - BATCH..next).collect()
                 });
                 // In flight from here on, whatever becomes of it.
-                self.unacked.extend(seqs.iter().filter(|seq| **seq > self.unacked.last().copied().unwrap_or(self.acked)));
+                let known = self.unacked.last().copied().unwrap_or(self.acked);
+                self.unacked.extend(seqs.iter().filter(|seq| **seq > known));
                 let batch = events::message(seqs.iter().map(|seq| self.event(*seq)).collect());
                 flying.push_back(seqs);
                 progress.send_modify(|(_, flying)| *flying += 1);
@@ -91,7 +93,8 @@ fn i2_no_acked_event_is_lost_or_doubled_by_sigkill() -> Outcome<()> {
                 }));
             }
             // At least so many acks, a random while longer, and then with something in flight.
-            crate::harness::within(SOON, "500 acks", async { Ok(seen.wait_for(|(acked, _)| *acked >= ACKED).await.map(drop)?) }).await?;
+            crate::harness::within(SOON, "500 acks", async { Ok(seen.wait_for(|(acked, _)| *acked >= ACKED).await.map(drop)?) })
+                .await?;
             tokio::time::sleep(Duration::from_micros(random.random_range(0..40_000))).await;
             seen.wait_for(|(_, flying)| *flying > 0).await?;
             rig.gateway.kill9()?;

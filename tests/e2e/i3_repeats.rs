@@ -44,7 +44,8 @@ fn i3_a_repeat_adds_nothing_now_and_after_a_restart_and_a_crash() -> Outcome<()>
 
         rig.gateway.stop().await?;
         let stored = oracle::events(rig.gateway.launch()).await?;
-        let mut names: Vec<_> = stored.iter().map(|event| (event.agent_id.as_str(), event.event_id.as_str(), event.seq)).collect();
+        let mut names: Vec<_> =
+            stored.iter().map(|event| (event.agent_id.as_str(), event.event_id.as_str(), event.seq)).collect();
         names.sort_unstable();
         assert_eq!(names, [("a", "6f1c", 7), ("a", "twice", 8), ("b", "6f1c", 7)]);
         Ok(())
@@ -70,7 +71,8 @@ fn i3_an_id_of_its_own_with_other_content_stays_a_repeat() -> Outcome<()> {
 fn i3_evt_seq_ids_with_other_content_are_other_events_across_a_reset_and_a_restart() -> Outcome<()> {
     run(60, async {
         let mut rig = Rig::start().await?;
-        let event = |n: u64| events::event("a", "evt-1", 1, "outbox", &json!({ "id": n, "z": { "b": 1, "a": [1, "x", null, true] } }));
+        let event =
+            |n: u64| events::event("a", "evt-1", 1, "outbox", &json!({ "id": n, "z": { "b": 1, "a": [1, "x", null, true] } }));
         assert_eq!(of(&push(&rig, "a", event(1)).await?), (1, 1, 0));
         assert_eq!(of(&push(&rig, "a", event(1)).await?), (1, 0, 1));
         rig.crash().await?;
@@ -97,7 +99,8 @@ fn i3_the_order_of_a_payloads_keys_is_no_content() -> Outcome<()> {
         // The same payload with its map's entries the other way round: the encoding of a map has no order.
         let payload = whole.payload.clone().unwrap_or_default();
         let entry = |key: &str| {
-            let fields = payload.fields.iter().filter(|(name, _)| *name == key).map(|(name, value)| (name.clone(), value.clone()));
+            let fields =
+                payload.fields.iter().filter(|(name, _)| *name == key).map(|(name, value)| (name.clone(), value.clone()));
             prost_types::Struct { fields: fields.collect() }.encode_to_vec()
         };
         let encode = |keys: [&str; 2]| {

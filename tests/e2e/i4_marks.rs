@@ -29,10 +29,24 @@ const TABLE: &[Row] = &[
     Row { what: "file order", mark: 0, seqs: &[3, 1, 2], last_accepted: 3, status: Accepted, rejected: &[] },
     Row { what: "after a mark", mark: 10, seqs: &[11, 12], last_accepted: 12, status: Accepted, rejected: &[] },
     Row { what: "an empty batch: the handshake's mark", mark: 10, seqs: &[], last_accepted: 10, status: Accepted, rejected: &[] },
-    Row { what: "below the mark: never above the batch", mark: 10, seqs: &[4, 5], last_accepted: 5, status: Accepted, rejected: &[] },
+    Row {
+        what: "below the mark: never above the batch",
+        mark: 10,
+        seqs: &[4, 5],
+        last_accepted: 5,
+        status: Accepted,
+        rejected: &[],
+    },
     Row { what: "a hole inside", mark: 0, seqs: &[1, 2, 4, 5], last_accepted: 2, status: PartialAccepted, rejected: &[] },
     Row { what: "two holes inside", mark: 0, seqs: &[1, 3, 5], last_accepted: 1, status: PartialAccepted, rejected: &[] },
-    Row { what: "a hole inside, file order", mark: 0, seqs: &[5, 4, 2, 1], last_accepted: 2, status: PartialAccepted, rejected: &[] },
+    Row {
+        what: "a hole inside, file order",
+        mark: 0,
+        seqs: &[5, 4, 2, 1],
+        last_accepted: 2,
+        status: PartialAccepted,
+        rejected: &[],
+    },
     Row { what: "a hole before", mark: 0, seqs: &[5, 6], last_accepted: 0, status: OutOfOrder, rejected: &[] },
     Row { what: "a hole before, after a mark", mark: 7, seqs: &[9], last_accepted: 7, status: OutOfOrder, rejected: &[] },
     Row { what: "poison inside", mark: 0, seqs: &[1, -2, 3], last_accepted: 3, status: PartialAccepted, rejected: &[2] },
@@ -126,7 +140,12 @@ fn i4_the_existing_agent_neither_stalls_nor_loses_with_holes_poison_reordering_a
                 match random.random_range(0..100) {
                     0 => agent.skip(),
                     1 => drop(agent.append_empty()),
-                    _ => drop(agent.append("arcentra.task.progress", &json!({ "n": n, "text": "x".repeat(random.random_range(0..500)) }))),
+                    _ => {
+                        drop(agent.append(
+                            "arcentra.task.progress",
+                            &json!({ "n": n, "text": "x".repeat(random.random_range(0..500)) }),
+                        ))
+                    }
                 }
             }
             for index in 0..500 {

@@ -50,7 +50,10 @@ fn i5_events_that_can_never_be_accepted_are_named_passed_and_spoil_nothing() -> 
             ("invalid UTF-8 in its type", spoiled("utf8", 2, &[0x1a, 2, 0xff, 0xfe])),
             ("a payload that is no message", spoiled("torn", 2, &[0x22, 3, 0x0a, 0x7f, 0x00])),
             ("a payload 200 levels deep", events::event("a", "deep", 2, "t", &nested(200)).encode_to_vec().into()),
-            ("larger than the limit", events::event("a", "large", 2, "t", &json!({ "x": "x".repeat(1 << 20) })).encode_to_vec().into()),
+            (
+                "larger than the limit",
+                events::event("a", "large", 2, "t", &json!({ "x": "x".repeat(1 << 20) })).encode_to_vec().into(),
+            ),
         ];
         for (index, (what, bytes)) in poison.iter().enumerate() {
             let agent = format!("poisoned-{index}");
@@ -59,7 +62,11 @@ fn i5_events_that_can_never_be_accepted_are_named_passed_and_spoil_nothing() -> 
             assert!(!ack.message.is_empty(), "{what}: the answer does not say why");
             // Sent again it is named again, and not kept twice.
             let again = push_raw(&rig, &agent, 0, vec![good(&agent, 1), bytes.clone(), good(&agent, 3)]).await?;
-            assert_eq!((again.last_accepted_seq, &again.rejected_seqs[..], again.repeated), (3, &[2][..], 2), "{what}: {again:?}");
+            assert_eq!(
+                (again.last_accepted_seq, &again.rejected_seqs[..], again.repeated),
+                (3, &[2][..], 2),
+                "{what}: {again:?}"
+            );
         }
         rig.gateway.stop().await?;
         let stored = oracle::events(rig.gateway.launch()).await?;
@@ -74,7 +81,8 @@ fn i5_an_event_without_a_number_is_rejected_and_the_others_go_on() -> Outcome<()
     run(60, async {
         let rig = Rig::start().await?;
         // Neither can be told apart by a number: they are named as 0.
-        for (what, bytes) in [("seq 0", spoiled("zero", 0, &[])), ("nothing that could be read", Bytes::from_static(&[0xff; 40]))] {
+        for (what, bytes) in [("seq 0", spoiled("zero", 0, &[])), ("nothing that could be read", Bytes::from_static(&[0xff; 40]))]
+        {
             let agent = format!("numberless-{}", what.len());
             let ack = push_raw(&rig, &agent, 0, vec![good(&agent, 1), bytes, good(&agent, 2)]).await?;
             assert_eq!((ack.last_accepted_seq, &ack.rejected_seqs[..], ack.taken), (2, &[0][..], 2), "{what}: {ack:?}");

@@ -14,7 +14,8 @@ fn i6_dropped_lines_keep_their_numbers_and_gap_markers_count_them() -> Outcome<(
         let folder = folder()?;
         let out = folder.path().join("inject").display().to_string();
         let writes = "pwritev,pwritev2,pwrite64";
-        let wrapper = ["strace", "-D", "-f", "-qq", "-e", &format!("trace={writes}"), "-e", &format!("inject={writes}:delay_enter=300000")];
+        let wrapper =
+            ["strace", "-D", "-f", "-qq", "-e", &format!("trace={writes}"), "-e", &format!("inject={writes}:delay_enter=300000")];
         let wrapper: Vec<String> = wrapper.into_iter().chain(["-o", &out]).map(str::to_owned).collect();
         let mut launch = crate::harness::Launch::new(crate::harness::binary(), folder.path().join("data")).wrapped(&wrapper);
         for (name, value) in [("LOGS__QUEUE_WAIT", "0s"), ("LOGS__SHARDS", "1"), ("LIMITS__MEMORY", "64MiB")] {
@@ -29,7 +30,8 @@ fn i6_dropped_lines_keep_their_numbers_and_gap_markers_count_them() -> Outcome<(
             pushes.spawn(async move {
                 let step_run = format!("dropped-{agent}");
                 let batches = (0..batches).map(|batch| {
-                    let text: String = (1..=lines).map(|line| format!("{} {}\n", batch * lines + line, "x".repeat(500))).collect();
+                    let text: String =
+                        (1..=lines).map(|line| format!("{} {}\n", batch * lines + line, "x".repeat(500))).collect();
                     logs::batch("a", &step_run, batch + 1, text)
                 });
                 let ack = logs::push(channel, "a", batches.collect::<Vec<_>>()).await?;
@@ -70,7 +72,8 @@ fn i6_a_session_and_counted_batches_drop_nothing() -> Outcome<()> {
                 let (sender, mut answers) = logs::LogSession::open(channel, &name).await?.split()?;
                 let sending = tokio::spawn(async move {
                     for batch in 0..60_u64 {
-                        let text: String = (1..=1_000).map(|line| format!("{} {}\n", batch * 1_000 + line, "x".repeat(300))).collect();
+                        let text: String =
+                            (1..=1_000).map(|line| format!("{} {}\n", batch * 1_000 + line, "x".repeat(300))).collect();
                         let mut message = logs::batch(&name, &step_run, batch + 1, text);
                         // Half of the agents count for themselves.
                         message.first_line = if agent % 2 == 0 { batch * 1_000 + 1 } else { 0 };
@@ -161,7 +164,8 @@ fn i6_a_batch_that_cannot_be_read_leaves_a_gap_without_numbers_and_the_stream_go
         assert_eq!((ack.taken, ack.next_line), (1, 3), "{ack:?}");
 
         let seen = rig.history("torn", 2).await?;
-        let shown: Vec<_> = seen.entries.iter().map(|entry| (entry.line_number, entry.gap.as_ref().map(|gap| gap.reason.as_str()))).collect();
+        let shown: Vec<_> =
+            seen.entries.iter().map(|entry| (entry.line_number, entry.gap.as_ref().map(|gap| gap.reason.as_str()))).collect();
         assert_eq!(shown, [(1, None), (2, Some("unreadable")), (2, None)]);
         Ok(())
     })

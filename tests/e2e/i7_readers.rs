@@ -128,7 +128,7 @@ fn i7_every_reader_sees_every_line_once_and_in_order_under_load() -> Outcome<()>
         let begin = Instant::now();
 
         let mut readers = JoinSet::new();
-        let mut follow = |readers: &mut JoinSet<_>, reader: usize| {
+        let follow = |readers: &mut JoinSet<_>, reader: usize| {
             let (http, sent) = (rig.http().to_owned(), sent.clone());
             // Readers of all kinds of step runs: 2 and 100 have no common factor with 51.
             let index = reader * 51 % STEP_RUNS;
@@ -160,7 +160,12 @@ fn i7_every_reader_sees_every_line_once_and_in_order_under_load() -> Outcome<()>
         while let Some(reader) = readers.join_next().await {
             let (index, (shown, missing)) = reader??;
             assert_eq!(shown + missing, lines, "{}", step_run(index));
-            assert!(missing == 0 || index % 5 == 0, "{} lines of {} are missing although it drops nothing", missing, step_run(index));
+            assert!(
+                missing == 0 || index % 5 == 0,
+                "{} lines of {} are missing although it drops nothing",
+                missing,
+                step_run(index)
+            );
         }
         println!("{READERS} readers were through after {:.1} s", seconds(begin));
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::harness::{Outcome, Reader, Rig, SOON, eventually, events, logs, run, scaled, within};
+use crate::harness::{Outcome, Reader, Rig, SOON, events, eventually, logs, run, scaled, within};
 
 const MIB: u64 = 1 << 20;
 
@@ -100,7 +100,8 @@ fn i8_ten_thousand_idle_streams_and_stopped_readers() -> Outcome<()> {
         for connection in 0..connections {
             let channel = rig.gateway.channel()?;
             for stream in 0..each {
-                let session = logs::LogSession::open(channel.clone(), &format!("idle-{connection}-{stream}"));
+                let name = format!("idle-{connection}-{stream}");
+                let session = logs::LogSession::open(channel.clone(), &name);
                 idle.push(within(SOON, "an idle stream", session).await?);
             }
         }

@@ -9,7 +9,13 @@ use serde_json::json;
 use crate::harness::{Outcome, Reader, Rig, Seen, events, http, logs, output, run, seconds, within};
 
 /// Metrics that dashboards and alerts stand on, each with what it grows by in the test below.
-const GROWING: &[&str] = &["arcgate_lines_total", "arcgate_events_total", "arcgate_log_bytes_total", "arcgate_ack_seconds_count", "arcgate_sync_seconds_count"];
+const GROWING: &[&str] = &[
+    "arcgate_lines_total",
+    "arcgate_events_total",
+    "arcgate_log_bytes_total",
+    "arcgate_ack_seconds_count",
+    "arcgate_sync_seconds_count",
+];
 
 #[test]
 fn metrics_name_what_happened_and_no_step_run_or_agent() -> Outcome<()> {
@@ -62,7 +68,8 @@ fn health_is_told_over_http_and_grpc_and_the_contract_by_reflection() -> Outcome
         }
         use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
         use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
-        let mut reflection = tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient::new(rig.gateway.channel()?);
+        let mut reflection =
+            tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient::new(rig.gateway.channel()?);
         let request = tonic_reflection::pb::v1::ServerReflectionRequest {
             host: String::new(),
             message_request: Some(MessageRequest::ListServices(String::new())),

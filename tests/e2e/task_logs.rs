@@ -19,7 +19,11 @@ fn a_task_log_event_becomes_lines_of_its_step_run() -> Outcome<()> {
         within(SOON, "the agent", agent.run(&rig.gateway.channel()?)).await?;
         let mut seen = Seen::from(1);
         reader.read_to(4, &mut seen, SOON).await?;
-        let lines: Vec<_> = seen.entries.iter().map(|entry| (entry.stream.as_str(), entry.content.as_str(), entry.plugin_name.as_str())).collect();
+        let lines: Vec<_> = seen
+            .entries
+            .iter()
+            .map(|entry| (entry.stream.as_str(), entry.content.as_str(), entry.plugin_name.as_str()))
+            .collect();
         let expected =
             [("stdout", "one", "shell"), ("stdout", "two", "shell"), ("stdout", "three", "shell"), ("stderr", "four", "shell")];
         assert_eq!(lines, expected);
@@ -52,7 +56,10 @@ fn a_crash_neither_loses_nor_doubles_lines_of_events() -> Outcome<()> {
         for round in 0..8_u64 {
             for event in 0..150_u64 {
                 let number = round * 150 + event;
-                agent.append("arcentra.task.log", &json!({ "stream": "stdout", "content": format!("event {number} a\nevent {number} b\n") }));
+                agent.append(
+                    "arcentra.task.log",
+                    &json!({ "stream": "stdout", "content": format!("event {number} a\nevent {number} b\n") }),
+                );
                 expected.extend([format!("event {number} a"), format!("event {number} b")]);
             }
             let channel = rig.gateway.channel()?;

@@ -32,7 +32,10 @@ fn history_then_live_in_the_messages_that_clients_know() -> Outcome<()> {
         lines(&rig, "s", 450).await?;
         let mut reader = Reader::follow(rig.http(), "s").await?;
         let subscribed = reader.soon().await?;
-        assert_eq!((subscribed.kind.as_str(), subscribed.channel.as_str(), &subscribed.data), ("subscribed", "channel_log", &Value::Null));
+        assert_eq!(
+            (subscribed.kind.as_str(), subscribed.channel.as_str(), &subscribed.data),
+            ("subscribed", "channel_log", &Value::Null)
+        );
         assert_eq!(subscribed.params, json!({ "pipelineId": "p", "jobId": "j", "stepRunId": "s" }));
         assert!(subscribed.epoch.is_some());
         let mut seen = Seen::from(1);
@@ -57,7 +60,9 @@ fn history_then_live_in_the_messages_that_clients_know() -> Outcome<()> {
         assert!(live.data.is_object(), "a live line is one entry: {:?}", live.data);
         live.entries()?.into_iter().try_for_each(|entry| seen.take(entry))?;
 
-        reader.send(r#"{"channel":"channel_log","action":" UnSubscribe ","params":{"pipelineId":"p","jobId":"j","stepRunId":"s"}}"#).await?;
+        reader
+            .send(r#"{"channel":"channel_log","action":" UnSubscribe ","params":{"pipelineId":"p","jobId":"j","stepRunId":"s"}}"#)
+            .await?;
         assert_eq!(reader.soon().await?.kind, "unsubscribed");
         one_more(&rig, "s", 452, false).await?;
         silence(&mut reader, Duration::from_millis(500)).await
@@ -89,12 +94,18 @@ fn nonsense_is_answered_in_known_words_and_the_connection_stays_open() -> Outcom
         for (request, channel, error) in rows {
             reader.send(request).await?;
             let answer = reader.soon().await?;
-            assert_eq!((answer.kind.as_str(), answer.channel.as_str(), answer.error.as_deref()), ("error", channel, Some(error)), "{request}");
+            assert_eq!(
+                (answer.kind.as_str(), answer.channel.as_str(), answer.error.as_deref()),
+                ("error", channel, Some(error)),
+                "{request}"
+            );
         }
         // A binary frame that is JSON is a request as well; one that is not is answered.
         reader.send_binary(vec![0xff, 0x00]).await?;
         assert_eq!(reader.soon().await?.error.as_deref(), Some("invalid request: message must be a JSON object"));
-        reader.send_binary(br#"{"channel":"channel_log","params":{"pipelineId":"p","jobId":"j","stepRunId":"s"}}"#.to_vec()).await?;
+        reader
+            .send_binary(br#"{"channel":"channel_log","params":{"pipelineId":"p","jobId":"j","stepRunId":"s"}}"#.to_vec())
+            .await?;
         assert_eq!(reader.soon().await?.kind, "subscribed");
         Ok(())
     })
@@ -143,7 +154,12 @@ fn a_client_resumes_by_number_or_asks_for_the_last_lines() -> Outcome<()> {
         // The highest number there is does no harm; what is no number is said to be none.
         let mut reader = Reader::follow_with(rig.http(), "s", json!({ "fromLine": 2_147_483_647 })).await?;
         assert_eq!(reader.soon().await?.kind, "subscribed");
-        for more in [json!({ "fromLine": 0 }), json!({ "fromLine": 2_147_483_648_u32 }), json!({ "tail": -1 }), json!({ "fromLine": "x" })] {
+        for more in [
+            json!({ "fromLine": 0 }),
+            json!({ "fromLine": 2_147_483_648_u32 }),
+            json!({ "tail": -1 }),
+            json!({ "fromLine": "x" }),
+        ] {
             let mut reader = Reader::follow_with(rig.http(), "s", more.clone()).await?;
             assert_eq!(reader.soon().await?.kind, "error", "{more}");
         }

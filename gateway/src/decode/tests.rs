@@ -76,7 +76,6 @@ fn lines(decoded: &Decoded) -> Vec<(Vec<u8>, Run)> {
             lines: piece.lines,
             epoch: 0,
             agent_counted: false,
-            end_of_log: false,
             origin: None,
             content: Content::Text {
                 codec: piece.codec,

@@ -11,7 +11,9 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tonic::service::Routes;
+use tower::Layer;
 
+use super::announce::{Announced, AnnouncedLengths};
 use crate::stop::Stop;
 
 /// The smallest window of a connection: HTTP/2's own default.
@@ -38,8 +40,10 @@ pub struct ServerSettings {
     pub grace: Duration,
 }
 
-/// Serves `routes` on `listener` until it is to `stop`, then lets open streams end within the grace.
-pub async fn serve(listener: TcpListener, routes: Routes, settings: ServerSettings, mut stop: Stop) {
+/// Serves `routes` on `listener` until it is to `stop`, then lets open streams end within the grace. Messages are let in as
+/// `messages` says.
+pub async fn serve(listener: TcpListener, routes: Routes, messages: AnnouncedLengths, settings: ServerSettings, mut stop: Stop) {
+    let routes = messages.layer(routes);
     let open = Arc::new(AtomicUsize::new(0));
     let mut connections = JoinSet::new();
     loop {
@@ -75,7 +79,7 @@ pub async fn serve(listener: TcpListener, routes: Routes, settings: ServerSettin
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
-    routes: Routes,
+    routes: Announced<Routes>,
     window: u64,
     mut stop: Stop,
     _guard: Connected,

@@ -1,7 +1,7 @@
 //! The store: two append-only logs are the truth, the index is a cache.
 //!
 //! Layers, each looking only down: [`disk`] (files, behind one small trait) → [`segment`] (an append-only log of frames) →
-//! [`lines`] and [`events`] (the two logs) with [`index`] beside them. `indexed ≤ synced ≤ appended` holds for each log.
+//! [`lines`] and [`events`] (the two logs) with [`index`] beside them; [`retention`] and [`inspect`] look at all of it. `indexed ≤ synced ≤ appended` holds for each log.
 
 pub mod disk;
 mod error;

@@ -14,15 +14,12 @@ use std::time::Duration;
 use super::StoreError;
 use super::disk::Disk;
 use super::events::{EventLog, EventLogOptions};
-use super::index::{FjallIndex, Index, Opened};
+use super::index::{CACHE_BYTES, FjallIndex, Index, Opened};
 use super::lines::{LineAppender, LineStore, LineThreads};
 use super::lock::FolderLock;
 use super::meta::StoreMeta;
 use super::segment::{LogKind, Recovery, SegmentOptions};
 use crate::clock::Clock;
-
-/// Memory for the index's blocks, in bytes.
-const INDEX_CACHE: u64 = 16 << 20;
 
 /// See the module.
 pub struct Parts {
@@ -59,7 +56,7 @@ impl Parts {
         disk.create_dir_all(path).map_err(|error| StoreError::io("create", path, error))?;
         let lock = FolderLock::acquire(path)?;
         let meta = StoreMeta::open(&disk, path, &boot_id())?;
-        let (index, opened) = FjallIndex::open_or_rebuild(&path.join("index"), INDEX_CACHE)?;
+        let (index, opened) = FjallIndex::open_or_rebuild(&path.join("index"), CACHE_BYTES)?;
         if let Opened::Rebuilt { why } = opened {
             tracing::warn!(%why, "the index could not be used and is built anew");
         }

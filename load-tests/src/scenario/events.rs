@@ -1,6 +1,5 @@
 //! Agents that send events with UUIDs as ids over EventSession.
 
-
 use arcgate_api::gateway::v1::AgentHandshake;
 use arcgate_api::ingest::gateway_service_client::GatewayServiceClient;
 use arcgate_api::ingest::{EventBatch, Payload, PushEventsRequest};

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use arcgate_load::process::{Gateway, Launch};
 pub(crate) use arcgate_load::reader::{Entry, Reader, Seen};
-pub(crate) use arcgate_load::{Outcome, Trouble, eventually, events, http, logs, within};
+pub(crate) use arcgate_load::{Outcome, Trouble, events, eventually, http, logs, within};
 use tempfile::TempDir;
 
 /// Most things come within this, on a busy machine too.

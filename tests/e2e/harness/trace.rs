@@ -61,7 +61,9 @@ impl Trace {
     pub(crate) fn wrapper(&self) -> Vec<String> {
         let calls = "trace=write,writev,pwrite64,pwritev,pwritev2,sendto,sendmsg,fdatasync,fsync";
         let out = self.prefix.display().to_string();
-        ["strace", "-D", "-ff", "-qq", "-ttt", "-T", "-yy", "-xx", "-s", "1048576", "-e", calls, "-o", &out].map(str::to_owned).into()
+        ["strace", "-D", "-ff", "-qq", "-ttt", "-T", "-yy", "-xx", "-s", "1048576", "-e", calls, "-o", &out]
+            .map(str::to_owned)
+            .into()
     }
 
     /// The finished calls so far, by when they began.
@@ -111,10 +113,13 @@ mod tests {
     fn lines_of_strace_are_understood() -> Outcome<()> {
         let sync = parse("1700000000.000010 fdatasync(7</d/events/0.seg>) = 0 <0.000123>").ok_or("sync")?;
         assert!(sync.synced() && sync.target == "/d/events/0.seg" && sync.end - sync.begin == 123);
-        let write = parse(r#"1.000002 writev(9<TCP:[127.0.0.1:1->127.0.0.1:2]>, [{iov_base="\x61\x62", iov_len=2}], 1) = 2 <0.000005>"#);
+        let write =
+            parse(r#"1.000002 writev(9<TCP:[127.0.0.1:1->127.0.0.1:2]>, [{iov_base="\x61\x62", iov_len=2}], 1) = 2 <0.000005>"#);
         let write = write.ok_or("write")?;
         assert!(write.on_socket() && write.writes() && write.carries(b"ab") && !write.carries(b"ac"));
-        assert!(parse("1.000003 fdatasync(7</d/0.seg>) = -1 EIO (Input/output error) <0.000001>").is_some_and(|call| !call.synced()));
+        assert!(
+            parse("1.000003 fdatasync(7</d/0.seg>) = -1 EIO (Input/output error) <0.000001>").is_some_and(|call| !call.synced())
+        );
         assert!(parse("1.000004 --- SIGTERM {si_signo=SIGTERM} ---").is_none());
         Ok(())
     }

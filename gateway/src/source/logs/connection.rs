@@ -3,29 +3,34 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arcgate_api::gateway::v1::{AgentHandshake, LogBatch, Meta};
 use tokio::sync::oneshot;
 use xxhash_rust::xxh3::Xxh3;
 
 use super::LogIngest;
+use super::metrics::LogMetrics;
 use super::verdict::Verdict;
 use crate::access::{Identity, Verb};
 use crate::decode::{BatchBytes, DecodeError, Decoded, count_in_passing};
 use crate::id::{AgentId, Id, StepRunId};
 use crate::shard::{Lost, Numbering, Outcome, Payload, Refusal, Submission};
+use crate::store::StoreError;
 use crate::store::lines::FeederGuard;
 
 /// Streams for which one connection remembers something; past it, the least that is known of a stream is forgotten.
 const MAX_STREAMS: usize = 10_000;
+
+/// Streams of which one connection remembers what it dropped; past it, it waits until that can be marked.
+const MAX_DROPPED: usize = 1024;
 
 /// A batch on its way.
 pub(super) enum Answer {
     /// Decided here.
     Now(Verdict),
     /// Its shard will say.
-    Coming { seq: u64, truncated: u32, step_run: StepRunId, answer: oneshot::Receiver<Result<Outcome, Refusal>> },
+    Coming { came: Instant, seq: u64, truncated: u32, step_run: StepRunId, answer: oneshot::Receiver<Result<Outcome, Refusal>> },
 }
 
 impl Answer {
@@ -33,14 +38,12 @@ impl Answer {
     pub(super) async fn verdict(self) -> (Verdict, Option<(StepRunId, FeederGuard)>) {
         match self {
             Self::Now(verdict) => (verdict, None),
-            Self::Coming { seq, truncated, step_run, answer } => match answer.await {
-                Ok(Ok(mut outcome)) => {
-                    let feeder = outcome.feeder.take().map(|feeder| (step_run, feeder));
-                    (Verdict::of(seq, truncated, Ok(outcome)), feeder)
-                }
-                Ok(Err(refusal)) => (Verdict::of(seq, truncated, Err(refusal)), None),
-                Err(_) => (Verdict::rejected(seq, crate::store::StoreError::Closed.to_string()), None),
-            },
+            Self::Coming { came, seq, truncated, step_run, answer } => {
+                let mut answer = answer.await.unwrap_or(Err(Refusal::Store(StoreError::Closed)));
+                let feeder = answer.as_mut().ok().and_then(|outcome| outcome.feeder.take());
+                let verdict = Verdict { came: Some(came), ..Verdict::of(seq, truncated, answer) };
+                (verdict, feeder.map(|feeder| (step_run, feeder)))
+            }
         }
     }
 }
@@ -68,7 +71,7 @@ pub(super) struct LogConnection {
     ingest: Arc<LogIngest>,
     identity: Identity,
     when_full: WhenFull,
-    protocol: &'static str,
+    metrics: LogMetrics,
     agent: Option<AgentId>,
     /// Lines dropped of a stream since its last batch that got through.
     dropped: HashMap<StepRunId, (AgentId, Lost)>,
@@ -84,7 +87,7 @@ impl LogConnection {
             ingest,
             identity,
             when_full,
-            protocol,
+            metrics: LogMetrics::of(protocol),
             agent: None,
             dropped: HashMap::new(),
             not_taken: HashSet::new(),
@@ -101,11 +104,15 @@ impl LogConnection {
 
     /// Checks, decodes and submits one batch.
     pub(super) async fn add(&mut self, batch: LogBatch) -> Answer {
+        let came = Instant::now();
         let seq = batch.meta.as_ref().map_or(0, |meta| meta.seq);
-        metrics::counter!("arcgate_log_bytes_total", "protocol" => self.protocol).increment(batch.data.len() as u64);
+        self.metrics.came(batch.data.len());
+        if self.dropped.len() >= MAX_DROPPED {
+            self.mark_dropped(None).await;
+        }
         match self.check(&batch) {
-            Ok((agent, step_run)) => self.decode_and_submit(seq, agent, step_run, batch).await,
-            Err(why) => self.reject(seq, &why),
+            Ok((agent, step_run)) => self.decode_and_submit(came, seq, agent, step_run, batch).await,
+            Err(why) => rejected(seq, why),
         }
     }
 
@@ -116,12 +123,7 @@ impl LogConnection {
         {
             *place = Some(guard);
         }
-        let results = [("taken", verdict.taken), ("repeated", verdict.repeated), ("late", verdict.late), ("dropped", verdict.dropped)];
-        for (result, lines) in results {
-            if lines > 0 {
-                metrics::counter!("arcgate_lines_total", "protocol" => self.protocol, "result" => result).increment(lines);
-            }
-        }
+        self.metrics.decided(verdict);
     }
 
     /// Whether lines were dropped that no marker tells of yet.
@@ -132,10 +134,13 @@ impl LogConnection {
     /// Stores markers for the lines that were dropped, waiting for room at most `patience`; what finds none is kept for the next
     /// time.
     pub(super) async fn mark_dropped(&mut self, patience: Option<Duration>) {
+        let mut patience = patience;
         for (step_run, (agent, lost)) in std::mem::take(&mut self.dropped) {
             let (mut marker, _answer) = self.submission(&step_run, &agent);
             marker.lost = lost;
             if self.ingest.shards.submit(marker, patience).await.is_err() {
+                // One long wait in all, however many streams there are.
+                patience = Some(Duration::ZERO);
                 self.dropped.insert(step_run, (agent, lost));
             }
         }
@@ -152,7 +157,7 @@ impl LogConnection {
 
     fn check(&self, batch: &LogBatch) -> Result<(AgentId, StepRunId), String> {
         let meta = batch.meta.as_ref().ok_or("meta is missing; set meta.step_id, meta.agent_id and meta.seq")?;
-        if meta.seq == 0 {
+        if meta.seq == 0 && !batch.data.is_empty() {
             return Err("meta.seq is 0; number batches from 1".into());
         }
         let agent = self.agent_of(meta)?;
@@ -174,12 +179,15 @@ impl LogConnection {
         }
     }
 
-    fn reject(&self, seq: u64, why: &str) -> Answer {
-        metrics::counter!("arcgate_log_batches_rejected_total", "protocol" => self.protocol).increment(1);
-        Answer::Now(Verdict::rejected(seq, why))
-    }
 
-    async fn decode_and_submit(&mut self, seq: u64, agent: AgentId, step_run: StepRunId, batch: LogBatch) -> Answer {
+    async fn decode_and_submit(
+        &mut self,
+        came: Instant,
+        seq: u64,
+        agent: AgentId,
+        step_run: StepRunId,
+        batch: LogBatch,
+    ) -> Answer {
         let (mut submission, answer) = self.submission(&step_run, &agent);
         if batch.first_line > 0 {
             submission.numbering = Numbering::Agent { first_line: batch.first_line };
@@ -205,7 +213,7 @@ impl LogConnection {
                 (decoded.truncated, None)
             }
             // The agent counts its lines: it may send them again as they should be, so nothing is marked.
-            Err(error) if batch_is_numbered(&submission) => return self.reject(seq, &format!("the batch {error}")),
+            Err(error) if batch_is_numbered(&submission) => return rejected(seq, format!("the batch {error}")),
             Err(error) => {
                 submission.payload = Payload::Unreadable;
                 (0, Some(format!("the batch {error}")))
@@ -218,8 +226,8 @@ impl LogConnection {
             return self.no_room(seq, submission, Some(lines));
         }
         match rejection {
-            Some(why) => self.reject(seq, &why),
-            None => Answer::Coming { seq, truncated, step_run, answer },
+            Some(why) => rejected(seq, why),
+            None => Answer::Coming { came, seq, truncated, step_run, answer },
         }
     }
 
@@ -246,7 +254,7 @@ impl LogConnection {
                 self.not_taken.insert(batch.step_run.clone());
             }
             let why = format!("there was no room for lines {first_line} and on of step run {}; send them again", batch.step_run);
-            return self.reject(seq, &why);
+            return rejected(seq, why);
         }
         let known = &mut self.dropped.entry(batch.step_run).or_insert((batch.agent, Lost::default())).1;
         known.lines += lines.unwrap_or(0) + batch.lost.lines;
@@ -284,6 +292,10 @@ impl LogConnection {
         };
         (submission, answer)
     }
+}
+
+fn rejected(seq: u64, why: impl Into<String>) -> Answer {
+    Answer::Now(Verdict::rejected(seq, why))
 }
 
 fn batch_is_numbered(batch: &Submission) -> bool {

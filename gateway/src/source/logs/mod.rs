@@ -16,6 +16,7 @@ use crate::store::SpaceGate;
 use crate::store::lines::LineStore;
 
 mod connection;
+mod metrics;
 mod push;
 mod session;
 mod verdict;

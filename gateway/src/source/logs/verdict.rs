@@ -1,5 +1,7 @@
 //! What a batch of lines is answered.
 
+use std::time::Instant;
+
 use arcgate_api::gateway::v1::IngestAck;
 use arcgate_api::gateway::v1::ingest_ack::Status;
 
@@ -23,6 +25,8 @@ pub(super) struct Verdict {
     pub(super) durable_line: u64,
     /// Lines were cut to the limit.
     pub(super) truncated: u32,
+    /// When the batch came.
+    pub(super) came: Option<Instant>,
 }
 
 impl Verdict {
@@ -49,6 +53,7 @@ impl Verdict {
                 next_line: outcome.next_line,
                 durable_line: outcome.next_durable - 1,
                 truncated,
+                came: None,
             },
             Err(refusal) => Self::rejected(seq, refusal.to_string()),
         }

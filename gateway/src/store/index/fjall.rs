@@ -19,6 +19,9 @@ use crate::id::{AgentId, StepRunId};
 use crate::store::lines::BlockRef;
 use crate::store::{Position, StoreError};
 
+/// What the index's blocks in memory take by default.
+pub const CACHE_BYTES: u64 = 16 << 20;
+
 const KEYSPACE: &str = "index";
 /// What collects in memory before it is written as a table. At most five of them exist, then appliers wait.
 const MEMTABLE_BYTES: u64 = 8 << 20;
@@ -92,7 +95,7 @@ impl FjallIndex {
         let opened = catch_unwind(AssertUnwindSafe(|| {
             let db = Database::builder(&path)
                 .cache_size(cache_bytes)
-                // Two would have one spin while the other compacts.
+                // With more, one is kept free for flushes and spins while another compacts: twice the CPU time, measured.
                 .worker_threads(1)
                 .max_journaling_size(JOURNAL_BYTES)
                 .max_cached_files(Some(OPEN_FILES))

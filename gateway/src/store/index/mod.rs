@@ -18,7 +18,7 @@ pub mod record;
 #[cfg(test)]
 mod tests;
 
-pub use self::fjall::{FjallIndex, Opened};
+pub use self::fjall::{CACHE_BYTES, FjallIndex, Opened};
 pub use crate::store::segment::LogKind;
 
 /// Who numbers a stream's lines; fixed by its first block.

@@ -151,13 +151,16 @@ fn a_long_stop_and_a_wrong_clock_look_alike() {
     assert_eq!(watch.observe(NOW, Duration::ZERO, Millis::MIN), None);
 }
 
+/// An agent, its bytes in a segment, what marks of its events would take.
+type Busy = (&'static str, u64, u64);
+
 #[test]
 fn the_busiest_agents_are_forgotten_first() {
-    let usage = |agents: &[(&str, u64, u64)]| -> HashMap<AgentId, Usage> {
-        let usage = |&(agent, bytes, mark_bytes): &(&str, _, _)| (id(agent), Usage { bytes, mark_bytes });
+    let usage = |agents: &[Busy]| -> HashMap<AgentId, Usage> {
+        let usage = |&(agent, bytes, mark_bytes): &Busy| (id(agent), Usage { bytes, mark_bytes });
         agents.iter().map(usage).collect()
     };
-    let cases: &[(&[(&str, u64, u64)], &[&str])] = &[
+    let cases: &[(&[Busy], &[&str])] = &[
         (&[], &[]),
         // One agent alone: nothing is remembered, or nothing would be freed.
         (&[("a", 800, 200)], &[]),
