@@ -19,8 +19,9 @@ fn describe_input() {
     describe_counter!("arcgate_log_bytes_total", Unit::Bytes, "Bytes of log batches as they came, compressed or not");
     describe_counter!("arcgate_lines_total", "Log lines by protocol and what became of them: taken, repeated, late, dropped");
     describe_counter!("arcgate_log_batches_rejected_total", "Log batches of which nothing was taken");
+    describe_histogram!("arcgate_log_batch_lines", "Lines in one log batch");
     describe_counter!("arcgate_events_total", "Events by protocol and what became of them: taken, repeated, conflict (a repeat with other content), rejected");
-    describe_histogram!("arcgate_ack_seconds", Unit::Seconds, "From the arrival of a batch of events to its answer");
+    describe_histogram!("arcgate_ack_seconds", Unit::Seconds, "From the arrival of a batch to its answer");
 }
 
 fn describe_store() {

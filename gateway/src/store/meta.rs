@@ -47,16 +47,13 @@ impl StoreMeta {
         let (store_id, incarnation, epoch) = if entries.is_empty() {
             (uuid::Uuid::new_v4().as_u128(), 1, 1)
         } else {
-            let damaged = |why| StoreError::Damaged { path: path.clone(), position: 0, why };
-            let store_id = array(&entries, "store_id").ok_or_else(|| damaged("it names no store id"))?;
-            let incarnation = array(&entries, "incarnation").ok_or_else(|| damaged("it names no incarnation"))?;
-            let epoch = array(&entries, "epoch").ok_or_else(|| damaged("it names no epoch"))?;
+            let (store_id, incarnation, epoch) = identity(&entries, &path)?;
             let same_boot = entries.get("boot_id").is_some_and(|of| of == boot_id.as_bytes());
             let clean = entries.get("clean_close").is_some_and(|clean| clean == &[1]);
             let lost_power = !same_boot && !clean;
             let poisoned = entries.remove("poisoned").is_some_and(|poisoned| poisoned == [1]);
-            let epoch = u32::from_le_bytes(epoch) + u32::from(lost_power || poisoned);
-            (u128::from_le_bytes(store_id), u64::from_le_bytes(incarnation) + 1, epoch)
+            let epoch = epoch + u32::from(lost_power || poisoned);
+            (store_id, incarnation + 1, epoch)
         };
         entries.insert("store_id".into(), store_id.to_le_bytes().into());
         entries.insert("incarnation".into(), incarnation.to_le_bytes().into());
@@ -65,6 +62,24 @@ impl StoreMeta {
         entries.insert("clean_close".into(), vec![0]);
         file.put(entries)?;
         Ok(Self { store_id, incarnation, epoch, file: Mutex::new(file) })
+    }
+
+    /// Reads the record of a store that is not opened for it: store id and last incarnation. `None` if `dir` holds no store.
+    ///
+    /// # Errors
+    /// As [`StoreMeta::open`].
+    pub fn look(disk: &dyn Disk, dir: &Path) -> Result<Option<(u128, u64)>, StoreError> {
+        let path = dir.join(FILE);
+        match disk.open(&path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::io("open", &path, error)),
+        }
+        let file = SlotFile::open(disk, &path)?;
+        if file.get().is_empty() {
+            return Ok(None);
+        }
+        identity(file.get(), &path).map(|(store_id, incarnation, _)| Some((store_id, incarnation)))
     }
 
     /// Which store this is.
@@ -149,6 +164,15 @@ impl StoreMeta {
         entries.insert(key, position.to_le_bytes().into());
         file.put(entries)
     }
+}
+
+/// Store id, incarnation and epoch.
+fn identity(entries: &Entries, path: &Path) -> Result<(u128, u64, u32), StoreError> {
+    let damaged = |why| StoreError::Damaged { path: path.to_owned(), position: 0, why };
+    let store_id = array(entries, "store_id").ok_or_else(|| damaged("it names no store id"))?;
+    let incarnation = array(entries, "incarnation").ok_or_else(|| damaged("it names no incarnation"))?;
+    let epoch = array(entries, "epoch").ok_or_else(|| damaged("it names no epoch"))?;
+    Ok((u128::from_le_bytes(store_id), u64::from_le_bytes(incarnation), u32::from_le_bytes(epoch)))
 }
 
 fn cursor_key(name: &str) -> String {

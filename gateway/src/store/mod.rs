@@ -10,6 +10,7 @@ pub mod index;
 pub mod inspect;
 pub mod lines;
 pub mod lock;
+pub mod look;
 pub mod meta;
 mod parts;
 pub mod retention;

@@ -32,6 +32,7 @@ mod syncer;
 mod tail;
 mod writer;
 
+pub(super) use rebuild::unindexed;
 pub use tail::{BlockRef, FeederGuard, ReaderGuard, StreamTail, TailBlock, TailSnapshot};
 pub use writer::{BLOCK, MARK, StreamWrite};
 
