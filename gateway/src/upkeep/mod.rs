@@ -1,10 +1,9 @@
 //! What a store needs done while it is served: one thread looks at the free space every second and runs retention every minute.
 //!
-//! Below 5% free space it closes the [`SpaceGate`], at which streams of new input ask. [`lines`] and [`events`] give
-//! [`crate::store::retention`] the two logs of a running gateway; [`gauges`] shows what it finds. It also notes in the store's
+//! Below 5% free space it closes the [`SpaceGate`], at which streams of new input ask. `lines` gives [`crate::store::retention`] the
+//! line log of a running gateway, [`RetainedEvents`] the event log; `gauges` shows what it finds. It also notes in the store's
 //! record that a log is poisoned, and lets go of streams that readers have left behind.
 
-mod events;
 mod gauges;
 mod lines;
 #[cfg(test)]
@@ -18,13 +17,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use self::events::RunningEvents;
 use self::gauges::Gauges;
 use self::lines::RunningLines;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::store::disk::{Disk, Space};
-use crate::store::events::EventLog;
+use crate::store::events::{EventLog, RetainedEvents};
 use crate::store::index::Index;
 use crate::store::lines::LineAppender;
 use crate::store::meta::StoreMeta;
@@ -111,7 +109,7 @@ struct Keeper {
     gate: SpaceGate,
     clock: Clock,
     started: Instant,
-    retention: Retention<RunningLines, RunningEvents>,
+    retention: Retention<RunningLines, RetainedEvents>,
     gauges: Gauges,
     stopped: Receiver<()>,
     poison_noted: bool,
@@ -121,10 +119,12 @@ impl Keeper {
     fn new(charge: Charge, settings: RetentionSettings, stopped: Receiver<()>) -> Self {
         let Charge { disk, path, meta, index, lines, events, gate, budgets, clock } = charge;
         let newest = plan::newest(&lines.store().log().segments()).max(plan::newest(&events.segments().segments()));
+        let cursors = Arc::clone(&meta);
+        let made_lines_of = Box::new(move || cursors.cursor(tasklog::CURSOR));
         let retention = Retention {
             settings,
             lines: RunningLines { appender: lines.clone(), stopped: stopped.clone() },
-            events: RunningEvents { log: events.clone(), index: Arc::clone(&index), meta: Arc::clone(&meta), stopped: stopped.clone() },
+            events: RetainedEvents::new(events.clone(), Arc::clone(&index), made_lines_of),
             index,
             clock: ClockWatch::new(newest, Duration::ZERO),
             known_since: meta.known_since(),

@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use arcgate_api::gateway::v1::{AgentHandshake, PushEventsResponse};
 use bytes::Bytes;
+#[expect(clippy::disallowed_types, reason = "held for less than a microsecond, once a batch")]
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tonic::Status;
@@ -41,14 +42,16 @@ pub struct EventIngest {
     gate: SpaceGate,
     clock: Clock,
     max_event_bytes: usize,
+    #[expect(clippy::disallowed_types, reason = "see above")]
     holes: Mutex<Holes>,
 }
 
 impl EventIngest {
-    /// Events go into `log`, as long as `gate` is open; larger ones than `max_event_bytes` (see [`decode::MAX_EVENT_BYTES`]) are rejected.
+    /// Events go into `log` as long as `gate` is open; larger ones than `max_event_bytes` (see [`decode::MAX_EVENT_BYTES`]) are
+    /// rejected.
     #[must_use]
     pub fn new(log: EventLog, gate: SpaceGate, clock: Clock, max_event_bytes: usize) -> Self {
-        Self { log, gate, clock, max_event_bytes, holes: Mutex::default() }
+        Self { log, gate, clock, max_event_bytes, holes: Default::default() }
     }
 
     /// Lets a stream in, or a batch on it: `RESOURCE_EXHAUSTED` while the disk is almost full.

@@ -25,7 +25,7 @@ use crate::store::{Position, StoreError};
 pub const EVENT: FrameKind = FrameKind(0x81);
 /// The kind of a frame that holds a dead letter.
 pub const DEAD_LETTER: FrameKind = FrameKind(0x82);
-/// The kind of a frame that says of an event which retention removes that its repeats are known.
+/// The kind of a frame that holds a mark: an event of which repeats are known though it is not stored any more.
 pub const EVENT_MARK: FrameKind = FrameKind(index::record::EVENT_MARK);
 
 /// A group is full at this many events or bytes: where a sync costs little beside the write, and nobody waits long behind
@@ -56,6 +56,13 @@ struct Plan {
     dead: HashSet<DeadKey>,
 }
 
+/// What a group has appended.
+struct Appended {
+    plan: Plan,
+    /// Where each frame lies.
+    positions: Vec<Position>,
+}
+
 impl Plan {
     fn push(&mut self, kind: FrameKind, dead: Option<DeadReason>, seq: u64, digest: u64, names: [&str; 2], raw: &Bytes) {
         let [agent, event_id] = names;
@@ -84,42 +91,36 @@ impl Committer {
         let appended = self.append(&group);
         #[cfg(test)]
         if self.answers_early {
-            answer(group, appended.as_ref().map(|(fates, _, _)| fates.clone()).map_err(Clone::clone));
-            let _ = appended.and_then(|(_, plan, positions)| self.sync(plan, &positions));
+            answer(group, appended.as_ref().map(|(fates, _)| fates.clone()).map_err(Clone::clone));
+            let _ = appended.and_then(|(_, appended)| self.sync(appended));
             return;
         }
-        let fates = appended.and_then(|(fates, plan, positions)| {
-            self.sync(plan, &positions)?;
+        let fates = appended.and_then(|(fates, appended)| {
+            self.sync(appended)?;
             Ok(fates)
         });
         answer(group, fates);
     }
 
-    /// Appends marks of events whose segment is about to go; they then count as stored where the marks lie. Those of which another
-    /// event has taken the id, or that are forgotten already, are passed over. Returns the end of what is synced.
+    /// Appends marks of events whose segment is about to go, so that repeats of them are still known; syncs them.
     ///
     /// # Errors
-    /// As of a commit: the log is poisoned, or full.
-    pub fn remember(&mut self, events: Vec<KnownEvent>) -> Result<Position, StoreError> {
+    /// As for a commit.
+    pub fn remember(&mut self, events: &[KnownEvent]) -> Result<(), StoreError> {
         let mut plan = Plan::default();
         for event in events {
-            let known = self.find(&event.agent, &event.event_id)?;
-            if known.is_some_and(|known| known.digest == event.digest) {
-                let mark = [encode_known_event(&event), Bytes::new()];
-                plan.events.insert(&event.agent, event.event_id, (plan.frames.len(), event.digest));
-                plan.frames.push((EVENT_MARK, mark));
+            // A name that was used again meanwhile belongs to a younger event.
+            if self.find(&event.agent, &event.event_id)?.is_some_and(|entry| entry.digest == event.digest) {
+                plan.events.insert(&event.agent, event.event_id.clone(), (plan.frames.len(), event.digest));
+                plan.frames.push((EVENT_MARK, [encode_known_event(event), Bytes::new()]));
             }
         }
-        let positions = self.write(&plan)?;
-        self.sync(plan, &positions)?;
-        Ok(self.log.synced())
+        let appended = self.write(plan)?;
+        self.sync(appended)
     }
 
-    /// Finds the repeats and appends the rest.
-    fn append(&mut self, group: &[Commit]) -> Result<(Vec<Vec<EventFate>>, Plan, Vec<Position>), StoreError> {
-        if let Some(why) = self.log.poisoned() {
-            return Err(StoreError::Poisoned { why });
-        }
+    /// Finds the repeats and appends the rest. Returns what becomes of each event of each commit, once that is synced.
+    fn append(&mut self, group: &[Commit]) -> Result<(Vec<Vec<EventFate>>, Appended), StoreError> {
         let mut plan = Plan::default();
         let mut fates = Vec::with_capacity(group.len());
         for commit in group {
@@ -127,12 +128,14 @@ impl Committer {
                 commit.events.iter().map(|event| self.judge(&commit.agent, event, &mut plan)).collect();
             fates.push(of_commit?);
         }
-        let positions = self.write(&plan)?;
-        Ok((fates, plan, positions))
+        Ok((fates, self.write(plan)?))
     }
 
-    /// Appends what is planned, in one write.
-    fn write(&mut self, plan: &Plan) -> Result<Vec<Position>, StoreError> {
+    /// Writes what is planned.
+    fn write(&mut self, plan: Plan) -> Result<Appended, StoreError> {
+        if let Some(why) = self.log.poisoned() {
+            return Err(StoreError::Poisoned { why });
+        }
         let drafts: Vec<_> = plan.frames.iter().map(|(kind, parts)| FrameDraft { kind: *kind, parts }).collect();
         let mut positions = Vec::with_capacity(drafts.len());
         if !drafts.is_empty() {
@@ -143,7 +146,7 @@ impl Committer {
                 }
             })?;
         }
-        Ok(positions)
+        Ok(Appended { plan, positions })
     }
 
     /// What becomes of one event, once all that is planned is on disk.
@@ -185,7 +188,7 @@ impl Committer {
     }
 
     /// Syncs what was appended, and then remembers it.
-    fn sync(&mut self, plan: Plan, positions: &[Position]) -> Result<(), StoreError> {
+    fn sync(&mut self, Appended { plan, positions }: Appended) -> Result<(), StoreError> {
         if positions.is_empty() {
             return Ok(());
         }

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
 
+use crossbeam::channel;
+#[expect(clippy::disallowed_types, reason = "taken once, at the end")]
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -43,17 +44,19 @@ pub struct EventLog {
     queue: mpsc::Sender<Ask>,
     log: SegmentLog,
     synced: watch::Receiver<Position>,
+    #[expect(clippy::disallowed_types, reason = "taken once, at the end")]
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 enum Ask {
     Commit(Commit),
-    Remember(Vec<KnownEvent>, oneshot::Sender<Result<Position, StoreError>>),
+    /// Events that are to be known though their segment goes.
+    Remember(Vec<KnownEvent>, oneshot::Sender<Result<(), StoreError>>),
     Forget(Forget),
     Close,
 }
 
-/// Entries that the index is to lose.
+/// Events whose entries the index is to lose.
 struct Forget {
     keys: Vec<(AgentId, Box<str>)>,
     before: Position,
@@ -84,7 +87,7 @@ impl EventLog {
             .name("arcgate-events".into())
             .spawn(move || run(committer, asks, indexer))
             .map_err(failed)?;
-        Ok((Self { queue, log, synced, thread: Arc::new(Mutex::new(Some(thread))) }, recovery))
+        Ok((Self { queue, log, synced, thread: Arc::new(Some(thread).into()) }, recovery))
     }
 
     /// Hands over events; waits for room. `commit.reply` gets their fates after the sync that covers them.
@@ -93,28 +96,6 @@ impl EventLog {
     /// [`StoreError::Closed`]: the log is closed.
     pub async fn submit(&self, commit: Commit) -> Result<(), StoreError> {
         self.queue.send(Ask::Commit(commit)).await.map_err(|_| StoreError::Closed)
-    }
-
-    /// Appends marks of events whose segment is about to go, and has the index take in all that is synced. Returns the end of what
-    /// was synced with them; the index gets there soon after. Blocks, so it does not belong on a runtime thread.
-    ///
-    /// # Errors
-    /// The log takes no more, or is closed.
-    pub fn remember(&self, events: Vec<KnownEvent>) -> Result<Position, StoreError> {
-        let (reply, done) = oneshot::channel();
-        self.queue.blocking_send(Ask::Remember(events, reply)).map_err(|_| StoreError::Closed)?;
-        done.blocking_recv().unwrap_or(Err(StoreError::Closed))
-    }
-
-    /// Makes the index forget events, but for those whose entry lies at or after `before`: their ids have been used again. Returns
-    /// once that is done. Blocks.
-    ///
-    /// # Errors
-    /// The index's, which poisons the log; the log is closed.
-    pub fn forget(&self, keys: Vec<(AgentId, Box<str>)>, before: Position) -> Result<(), StoreError> {
-        let (reply, done) = oneshot::channel();
-        self.queue.blocking_send(Ask::Forget(Forget { keys, before, reply })).map_err(|_| StoreError::Closed)?;
-        done.blocking_recv().unwrap_or(Err(StoreError::Closed))
     }
 
     /// Reads the events that are synced, from `from` on: 0 for the oldest, else a [`StoredEvent::next`](super::StoredEvent::next)
@@ -134,6 +115,28 @@ impl EventLog {
     #[must_use]
     pub fn segments(&self) -> &SegmentLog {
         &self.log
+    }
+
+    /// Appends marks of `events`, so that repeats of them are known when their segment is gone. Blocks until the marks are synced
+    /// and indexed.
+    ///
+    /// # Errors
+    /// The log cannot be written, or is closed.
+    pub fn remember(&self, events: Vec<KnownEvent>) -> Result<(), StoreError> {
+        let (reply, done) = oneshot::channel();
+        self.queue.blocking_send(Ask::Remember(events, reply)).map_err(|_| StoreError::Closed)?;
+        done.blocking_recv().unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Makes the index forget events, but for those whose entry lies at or after `before`: their ids have been used again. Blocks
+    /// until that is done.
+    ///
+    /// # Errors
+    /// The index's, which poisons the log; the log is closed.
+    pub fn forget(&self, keys: Vec<(AgentId, Box<str>)>, before: Position) -> Result<(), StoreError> {
+        let (reply, done) = oneshot::channel();
+        self.queue.blocking_send(Ask::Forget(Forget { keys, before, reply })).map_err(|_| StoreError::Closed)?;
+        done.blocking_recv().unwrap_or(Err(StoreError::Closed))
     }
 
     /// Commits and answers what waits, gives the index all, and ends. Blocks until that is done. Whoever submits later gets
@@ -165,8 +168,9 @@ fn run(mut committer: Committer, mut asks: mpsc::Receiver<Ask>, mut indexer: Ind
                     group.push(commit);
                 }
                 Ask::Remember(events, reply) => marks.push((events, reply)),
-                // By the thread that adds to the index, so that nothing is forgotten that it has just added.
-                Ask::Forget(forget) => indexer.forget(forget),
+                // By the thread that adds to the index, so that nothing is forgotten that it has just added. If it is gone, whoever
+                // waits for the reply hears that.
+                Ask::Forget(forget) => drop(indexer.work.send(Work::Forget(forget))),
                 Ask::Close => asks.close(),
             }
             next = if events < MAX_GROUP_EVENTS && bytes < MAX_GROUP_BYTES { asks.try_recv().ok() } else { None };
@@ -174,11 +178,10 @@ fn run(mut committer: Committer, mut asks: mpsc::Receiver<Ask>, mut indexer: Ind
         if !group.is_empty() {
             committer.commit(group);
         }
-        let index_all = !marks.is_empty();
         for (events, reply) in marks {
-            let _ = reply.send(committer.remember(events));
+            let _ = reply.send(committer.remember(&events).and_then(|()| indexer.catch_up(&mut committer)));
         }
-        indexer.hand_over(&mut committer, index_all);
+        indexer.hand_over(&mut committer, false);
     }
     indexer.hand_over(&mut committer, true);
     indexer.finish();
@@ -186,15 +189,15 @@ fn run(mut committer: Committer, mut asks: mpsc::Receiver<Ask>, mut indexer: Ind
 
 /// The committer's end of the thread that writes to the index.
 struct Indexer {
-    work: std_mpsc::Sender<Work>,
-    done: std_mpsc::Receiver<Position>,
+    work: channel::Sender<Work>,
+    done: channel::Receiver<Position>,
     thread: JoinHandle<()>,
 }
 
 impl Indexer {
     fn start(index: Arc<dyn Index>, log: SegmentLog) -> std::io::Result<Self> {
-        let (work, waiting) = std_mpsc::channel();
-        let (tell, done) = std_mpsc::channel();
+        let (work, waiting) = channel::bounded(UNINDEXED);
+        let (tell, done) = channel::bounded(UNINDEXED);
         let thread = std::thread::Builder::new().name("arcgate-event-index".into()).spawn(move || {
             for work in waiting {
                 let batch = match work {
@@ -219,27 +222,33 @@ impl Indexer {
         Ok(Self { work, done, thread })
     }
 
-    fn forget(&self, forget: Forget) {
-        // If nobody takes it, whoever waits for the reply hears that.
-        let _ = self.work.send(Work::Forget(forget));
-    }
-
     /// Gives the index what is due (or all there is), and lets go of what it has.
     fn hand_over(&mut self, committer: &mut Committer, all: bool) {
         while let Ok(up_to) = self.done.try_recv() {
             committer.indexed(up_to);
         }
-        while committer.unindexed() >= UNINDEXED {
-            match self.done.recv() {
-                Ok(up_to) => committer.indexed(up_to),
-                // The index has failed; the log is poisoned.
-                Err(_) => return,
-            }
+        if self.wait(committer, UNINDEXED - 1).is_err() {
+            return;
         }
         if let Some(batch) = committer.seal(all) {
             // If nobody takes it, the log is poisoned.
             let _ = self.work.send(Work::Apply(batch));
         }
+    }
+
+    /// Gives the index all there is, and waits until it has it.
+    fn catch_up(&mut self, committer: &mut Committer) -> Result<(), StoreError> {
+        self.hand_over(committer, true);
+        self.wait(committer, 0)
+    }
+
+    /// Waits until at most `left` batches are on their way to the index.
+    fn wait(&mut self, committer: &mut Committer, left: usize) -> Result<(), StoreError> {
+        while committer.unindexed() > left {
+            let failed = |_| StoreError::Poisoned { why: "write to the index".into() };
+            committer.indexed(self.done.recv().map_err(failed)?);
+        }
+        Ok(())
     }
 
     fn finish(self) {

@@ -16,6 +16,7 @@ mod open;
 mod reader;
 pub(crate) mod recent;
 pub mod record;
+mod retained;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -24,4 +25,5 @@ pub use committer::{Committer, DEAD_LETTER, EVENT, EVENT_MARK, MAX_GROUP_BYTES, 
 pub use log::{EventLog, EventLogOptions};
 pub use open::open;
 pub use reader::{EventReader, StoredEvent};
+pub use retained::RetainedEvents;
 pub use types::{Commit, DeadReason, EventFate, Incoming, IncomingEvent};
