@@ -41,11 +41,16 @@ fn run(command: Command) -> ExitCode {
                 sound => outcome(sound.map(drop)),
             })
         }
-        Command::Store(StoreCommand::Ls { json, settings }) => {
-            loaded(load(settings.into()), |loaded| outcome(store::list(&loaded.settings, json, &mut io::stdout().lock())))
+        Command::Store(StoreCommand::Ls { json, events, dead_letters, settings }) => {
+            let what = match (events, dead_letters) {
+                (_, true) => store::What::DeadLetters,
+                (true, _) => store::What::Events,
+                _ => store::What::Streams,
+            };
+            loaded(load(settings.into()), |loaded| outcome(store::list(&loaded.settings, what, json, &mut io::stdout().lock())))
         }
         Command::Store(StoreCommand::Reindex(settings)) => {
-            loaded(load(settings.into()), |loaded| outcome(store::reindex(&loaded.settings)))
+            loaded(load(settings.into()), |loaded| outcome(store::reindex(&loaded.settings, &mut io::stdout().lock())))
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();

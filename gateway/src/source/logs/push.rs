@@ -23,14 +23,16 @@ const MARK_AFTER: Duration = Duration::from_secs(1);
 /// Serves one `PushLogs` call.
 ///
 /// # Errors
-/// A handshake without a valid agent, or a message that cannot be decoded: `INVALID_ARGUMENT` or what tonic says.
+/// A handshake without a valid agent, or a message that cannot be decoded: `INVALID_ARGUMENT` or what tonic says. A disk that is
+/// almost full: `RESOURCE_EXHAUSTED`; what was taken before is kept.
 pub async fn push_logs(
     ingest: Arc<LogIngest>,
     identity: Identity,
     mut messages: Streaming<PushLogsRequest>,
 ) -> Result<Response<PushLogsResponse>, Status> {
+    ingest.admit()?;
     let (limit, patience) = (ingest.limits.line_bytes, ingest.patience);
-    let mut connection = LogConnection::new(ingest, identity, WhenFull::DropAfter(patience), "push_logs");
+    let mut connection = LogConnection::new(Arc::clone(&ingest), identity, WhenFull::DropAfter(patience), "push_logs");
     let mut totals = Totals::default();
     let mut coming = FuturesUnordered::new();
     let mut marks = tokio::time::interval(MARK_AFTER);
@@ -43,10 +45,15 @@ pub async fn push_logs(
                             break Err(Status::invalid_argument(why));
                         }
                     }
-                    Some(Payload::Batch(batch)) => match connection.add(batch).await {
-                        Answer::Now(verdict) => count(&mut connection, &mut totals, verdict),
-                        answer @ Answer::Coming { .. } => coming.push(answer.verdict()),
-                    },
+                    Some(Payload::Batch(batch)) => {
+                        if let Err(full) = ingest.admit() {
+                            break Err(full);
+                        }
+                        match connection.add(batch).await {
+                            Answer::Now(verdict) => count(&mut connection, &mut totals, verdict),
+                            answer @ Answer::Coming { .. } => coming.push(answer.verdict()),
+                        }
+                    }
                     None => {}
                 },
                 Ok(None) => break Ok(()),
