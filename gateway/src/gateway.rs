@@ -237,6 +237,7 @@ impl Gateway {
             (Arc::clone(&self.logs), Arc::clone(&self.lines), self.events.clone(), Arc::clone(&self.parts.meta));
         let closed = tokio::task::spawn_blocking(move || {
             threads.upkeep.stop();
+            lines.close();
             logs.shards.close();
             threads.shards.join();
             threads.lines.join();

@@ -147,10 +147,12 @@ impl Submission {
     /// Whether it adds nothing: then it only asks how far the stream has got.
     #[must_use]
     pub fn is_question(&self) -> bool {
-        self.payload.lines() == 0
-            && matches!(self.payload, Payload::Lines(_))
-            && self.lost == Lost::default()
-            && !self.end_of_log
+        !self.brings_something() && self.lost == Lost::default() && !self.end_of_log
+    }
+
+    /// Whether it holds lines, or may have held some.
+    pub(super) fn brings_something(&self) -> bool {
+        self.payload.lines() > 0 || matches!(self.payload, Payload::Unreadable)
     }
 }
 

@@ -200,8 +200,9 @@ impl LogConnection {
             Ok(bytes) => match self.decode(&bytes).await {
                 Some(decoded) => decoded,
                 None => {
-                    let lines = count_in_passing(&bytes, self.ingest.limits.raw_bytes);
-                    return self.no_room(seq, submission, lines);
+                    let limit = self.ingest.limits.raw_bytes;
+                    let counted = tokio::task::spawn_blocking(move || count_in_passing(&bytes, limit)).await;
+                    return self.no_room(seq, submission, counted.unwrap_or(None));
                 }
             },
             Err(error) => Err(error),
@@ -220,7 +221,8 @@ impl LogConnection {
             }
         };
         submission.lost = self.dropped.remove(&step_run).map_or(Lost::default(), |(_, lost)| lost);
-        submission.wants_feeder = self.begins_to_feed(&step_run, submission.end_of_log);
+        // Nobody hears what becomes of an unreadable batch, so its answer can bring no guard.
+        submission.wants_feeder = rejection.is_none() && self.begins_to_feed(&step_run, submission.end_of_log);
         if let Err(submission) = self.submit(submission).await {
             let lines = submission.payload.lines();
             return self.no_room(seq, submission, Some(lines));

@@ -10,7 +10,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -53,6 +53,7 @@ pub struct LineStore {
     registry: Registry,
     epoch: u32,
     dir: PathBuf,
+    closing: Arc<AtomicBool>,
 }
 
 /// Appends to the line log. Once the last one is dropped, the threads sync what there is and end.
@@ -132,12 +133,14 @@ impl LineStore {
             indexed: Arc::clone(&indexed),
             room: room.unparker().clone(),
         };
-        let writer = Writer { log: log.clone(), appender: log_writer, input, written, indexed, room };
+        let closing = Arc::new(AtomicBool::new(false));
+        let writer =
+            Writer { log: log.clone(), appender: log_writer, input, written, indexed, room, closing: Arc::clone(&closing) };
         let threads = vec![
             spawn("line-writer", move || writer.run()).map_err(|e| StoreError::io("start a thread for", dir, e))?,
             spawn("line-syncer", move || syncer.run()).map_err(|e| StoreError::io("start a thread for", dir, e))?,
         ];
-        let store = Arc::new(Self { log, index, registry: Registry::default(), epoch, dir: dir.to_owned() });
+        let store = Arc::new(Self { log, index, registry: Registry::default(), epoch, dir: dir.to_owned(), closing });
         Ok((Arc::clone(&store), LineAppender { store, writes }, LineThreads(threads)))
     }
 
@@ -147,6 +150,11 @@ impl LineStore {
     /// [`StoreError::Poisoned`] if it does not.
     pub fn accepts(&self) -> Result<(), StoreError> {
         self.log.poisoned().map_or(Ok(()), |why| Err(StoreError::Poisoned { why }))
+    }
+
+    /// From now on lines that find a full disk are lost instead of waiting for room: the gateway ends, and must.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
     }
 
     /// The log beneath, to read and to trim.
@@ -185,11 +193,8 @@ impl LineStore {
         Ok(self.registry.get_or_insert(step_run, || StreamTail::new(record)))
     }
 
-    /// Lets go of a stream that nobody but the caller holds.
-    ///
-    /// # Errors
-    /// The tail, if somebody holds it too.
-    pub fn release(&self, step_run: &StepRunId, tail: Arc<StreamTail>) -> Result<(), Arc<StreamTail>> {
+    /// Lets go of a stream if nobody but the caller holds its `tail`, which the caller then lets go of too; says whether so.
+    pub fn release(&self, step_run: &StepRunId, tail: &Arc<StreamTail>) -> bool {
         self.registry.release(step_run, tail)
     }
 
@@ -229,7 +234,8 @@ impl LineStore {
     pub fn blocks_from(&self, step_run: &StepRunId, line: u64, limit: usize) -> Result<Vec<TailBlock>, StoreError> {
         // The tail first: a block leaves it only after the index has it, so nothing falls between the two.
         let snapshot = self.registry.get(step_run).map(|tail| tail.snapshot()).unwrap_or_default();
-        let in_tail = snapshot.blocks().next().is_some_and(|oldest| oldest.place.first_line <= line && oldest.place.lines > 0);
+        // Not if it begins with `line`: a gap of unknown size may stand before it, in the index.
+        let in_tail = snapshot.blocks().next().is_some_and(|oldest| oldest.place.first_line < line);
         let mut found: Vec<TailBlock> = if in_tail {
             Vec::new()
         } else {
@@ -255,7 +261,6 @@ impl LineStore {
         let frame = self.log.read(place.position)?;
         format::decode(&frame.body).map_err(|_| self.log.damaged(place.position, "the frame holds no readable block"))
     }
-
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {

@@ -65,9 +65,11 @@ impl Syncer {
     /// Waits until a sync is due. False once the writer is gone.
     fn gather(&self, unsynced: &mut Unsynced) -> bool {
         loop {
-            let message = match unsynced.since {
+            let message = match unsynced.since.map(|since| self.interval.saturating_sub(since.elapsed())) {
                 None => self.written.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(since) => self.written.recv_timeout(self.interval.saturating_sub(since.elapsed())),
+                // Not even a look at what has come meanwhile: a writer that is fast enough would put the sync off for ever.
+                Some(Duration::ZERO) => return true,
+                Some(left) => self.written.recv_timeout(left),
             };
             match message {
                 Ok(written) => unsynced.add(written),
