@@ -103,8 +103,7 @@ impl Gateway {
             parts.open_logs(settings.segment_bytes, settings.sync_interval, &clock)?;
         tracing::debug!(?recovery, "event log open");
         let no_thread = |error| StoreError::io("start a thread for", &settings.path, error);
-        let shard_settings =
-            ShardSettings { shards: shards(settings.shards), write_interval: settings.write_interval };
+        let shard_settings = ShardSettings { shards: shards(settings.shards), write_interval: settings.write_interval };
         let (shards, shard_threads) = Shards::start(&appender, shard_settings).map_err(no_thread)?;
         let access = Arc::new(AllowAll);
         let lookup = Arc::new(NoLookup);
@@ -197,10 +196,8 @@ impl Gateway {
             connections: self.settings.connections,
             grace: self.settings.grace,
         };
-        let messages = AnnouncedLengths {
-            max_message: self.settings.max_message as u64,
-            ..AnnouncedLengths::new(self.messages.clone())
-        };
+        let messages =
+            AnnouncedLengths { max_message: self.settings.max_message as u64, ..AnnouncedLengths::new(self.messages.clone()) };
         server::serve(listener, routes, messages, settings, stop).await;
     }
 

@@ -214,11 +214,19 @@ impl Keeper {
 
     fn tell(&mut self, report: &Report, began_at: [Position; 2]) {
         self.gauges.report(report);
-        for (log, removed, began_at) in [(LogKind::Lines, report.lines, began_at[0]), (LogKind::Events, report.events, began_at[1])] {
+        for (log, removed, began_at) in
+            [(LogKind::Lines, report.lines, began_at[0]), (LogKind::Events, report.events, began_at[1])]
+        {
             if removed.segments == 0 {
                 continue;
             }
-            tracing::info!(?log, segments = removed.segments, bytes = removed.bytes, kept = removed.kept, "retention has removed segments");
+            tracing::info!(
+                ?log,
+                segments = removed.segments,
+                bytes = removed.bytes,
+                kept = removed.kept,
+                "retention has removed segments"
+            );
             for (cursor, of) in CURSORS {
                 let missed = removed.before.saturating_sub(self.meta.cursor(cursor).max(began_at));
                 if *of == log && missed > 0 {

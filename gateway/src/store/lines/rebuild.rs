@@ -113,11 +113,7 @@ impl Batch<'_> {
         }
     }
 
-    fn update(
-        &mut self,
-        step_run: &StepRunId,
-        new: impl FnOnce() -> StreamRecord,
-    ) -> Result<&mut LineUpdate, StoreError> {
+    fn update(&mut self, step_run: &StepRunId, new: impl FnOnce() -> StreamRecord) -> Result<&mut LineUpdate, StoreError> {
         if !self.updates.contains_key(step_run) {
             let record = self.index.stream(step_run)?.unwrap_or_else(new);
             self.updates.insert(step_run.clone(), LineUpdate { step_run: step_run.clone(), blocks: Vec::new(), record });
