@@ -68,7 +68,9 @@ impl Pending {
         }
         let (text, runs) = without_first(skip, &piece);
         let fits = |open: &Open| {
-            open.first_line + u64::from(open.lines) == first_line && open.text.len() + text.len() < COALESCED_BYTES && open.runs.len() + piece.runs.len() <= format::MAX_RUNS
+            open.first_line + u64::from(open.lines) == first_line
+                && open.text.len() + text.len() < COALESCED_BYTES
+                && open.runs.len() + piece.runs.len() <= format::MAX_RUNS
         };
         if !self.open.as_ref().is_some_and(fits) {
             self.close(of);

@@ -131,12 +131,8 @@ fn check_owner(record: &StreamRecord, batch: &Submission) -> Result<(), Refusal>
         _ if fold::is_undecided(record) => Ok(()),
         (_, Numbering::Event { .. }) if !batch.brings_something() => Ok(()),
         (Counting::Gateway, Numbering::Agent { .. }) => Err(Refusal::NumberedByGateway { step_run }),
-        (Counting::Agent(owner), _) if *owner != batch.agent => {
-            Err(Refusal::ForeignWriter { step_run, owner: owner.clone() })
-        }
-        (Counting::Agent(_), Numbering::Gateway { .. } | Numbering::Event { .. }) => {
-            Err(Refusal::NumberedByAgent { step_run })
-        }
+        (Counting::Agent(owner), _) if *owner != batch.agent => Err(Refusal::ForeignWriter { step_run, owner: owner.clone() }),
+        (Counting::Agent(_), Numbering::Gateway { .. } | Numbering::Event { .. }) => Err(Refusal::NumberedByAgent { step_run }),
         _ => Ok(()),
     }
 }

@@ -113,7 +113,9 @@ pub struct Outcome {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Refusal {
     /// One agent counts this stream's lines, and it is another.
-    #[error("foreign_writer: step run {step_run} is written by agent {owner}, which numbers its lines; send under another step_id")]
+    #[error(
+        "foreign_writer: step run {step_run} is written by agent {owner}, which numbers its lines; send under another step_id"
+    )]
     ForeignWriter {
         /// The stream.
         step_run: StepRunId,

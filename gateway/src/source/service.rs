@@ -60,15 +60,15 @@ impl GatewayService for Service {
         logs::push_logs(Arc::clone(&self.logs), identity, request.into_inner()).await
     }
 
-    async fn log_session(&self, request: Request<Streaming<PushLogsRequest>>) -> Result<Response<Self::LogSessionStream>, Status> {
+    async fn log_session(
+        &self,
+        request: Request<Streaming<PushLogsRequest>>,
+    ) -> Result<Response<Self::LogSessionStream>, Status> {
         let identity = self.identify(&request)?;
         Ok(logs::log_session(Arc::clone(&self.logs), identity, request.into_inner()))
     }
 
-    async fn push_events(
-        &self,
-        request: Request<Streaming<PushEventsRequest>>,
-    ) -> Result<Response<PushEventsResponse>, Status> {
+    async fn push_events(&self, request: Request<Streaming<PushEventsRequest>>) -> Result<Response<PushEventsResponse>, Status> {
         self.may_write_events(&self.identify_agent(&request)?)?;
         events::push::push_events(&self.events, request.into_inner()).await
     }

@@ -86,7 +86,8 @@ impl UnderWay {
 impl TaskLog {
     /// Runs until it is to `stop` or the store takes no more.
     pub async fn run(mut self, mut stop: Stop) {
-        let mut progress = Progress { under_way: VecDeque::new(), reached: self.events.position(), saved: self.events.position() };
+        let mut progress =
+            Progress { under_way: VecDeque::new(), reached: self.events.position(), saved: self.events.position() };
         tokio::select! {
             // Wherever that ends it: what is stored of an event and not yet saved is found to be there at the next start.
             () = stop.asked() => {}
@@ -187,7 +188,8 @@ impl TaskLog {
         match answer.await {
             Ok(Ok(outcome)) => {
                 metrics::counter!("arcgate_lines_total", "protocol" => "task_log", "result" => "taken").increment(outcome.taken);
-                metrics::counter!("arcgate_lines_total", "protocol" => "task_log", "result" => "repeated").increment(outcome.repeated);
+                metrics::counter!("arcgate_lines_total", "protocol" => "task_log", "result" => "repeated")
+                    .increment(outcome.repeated);
                 Ok(Some((outcome.tail, outcome.next_line)))
             }
             Ok(Err(Refusal::Store(error))) => Err(error),

@@ -71,12 +71,10 @@ fn a_cut_line_stays_alone() {
         rig.send(batch).unwrap();
     }
     let blocks = blocks(&mut rig, "s");
-    assert_eq!(runs(&blocks[0]).iter().map(|run| (run.lines, run.truncated)).collect::<Vec<_>>(), [
-        (1, false),
-        (1, true),
-        (1, true),
-        (1, false)
-    ]);
+    assert_eq!(
+        runs(&blocks[0]).iter().map(|run| (run.lines, run.truncated)).collect::<Vec<_>>(),
+        [(1, false), (1, true), (1, true), (1, false)]
+    );
 }
 
 #[test]

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::super::queue::SLOTS;
 use super::super::{ShardThreads, Shards};
 use super::*;
-use crate::store::lines::{LineStore, LineThreads};
 use crate::store::disk::sim::SimDisk;
 use crate::store::index::memory::MemoryIndex;
 use crate::store::lines::by_hand::{dir, options};
+use crate::store::lines::{LineStore, LineThreads};
 
 struct Running {
     store: Arc<LineStore>,

@@ -163,7 +163,11 @@ impl LogConnection {
         let agent = self.agent_of(meta)?;
         let step_run = Id::parse(&meta.step_id).map_err(|why| format!("meta.step_id {why}"))?;
         if meta.pipeline_id.len() > crate::id::MAX_ID_BYTES {
-            return Err(format!("meta.pipeline_id has {} bytes; at most {} are allowed", meta.pipeline_id.len(), crate::id::MAX_ID_BYTES));
+            return Err(format!(
+                "meta.pipeline_id has {} bytes; at most {} are allowed",
+                meta.pipeline_id.len(),
+                crate::id::MAX_ID_BYTES
+            ));
         }
         if !self.ingest.access.may(&self.identity, Verb::WriteLogs, Some(&step_run)) {
             return Err(format!("this token may not write logs of step run {step_run}; use one that may"));
@@ -178,7 +182,6 @@ impl LogConnection {
             _ => Id::parse(&meta.agent_id).map_err(|why| format!("meta.agent_id {why}")),
         }
     }
-
 
     async fn decode_and_submit(
         &mut self,

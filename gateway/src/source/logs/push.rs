@@ -25,7 +25,8 @@ const MARK_AFTER: Duration = Duration::from_secs(1);
 /// marks of what was dropped.
 ///
 /// # Errors
-/// A handshake without a valid agent, or a message that cannot be decoded: `INVALID_ARGUMENT` or what tonic says.
+/// A handshake without a valid agent, or a message that cannot be decoded: `INVALID_ARGUMENT` or what tonic says. A disk that is
+/// almost full: `RESOURCE_EXHAUSTED`; what was taken before is kept.
 pub async fn push_logs(
     ingest: Arc<LogIngest>,
     identity: Identity,
@@ -40,8 +41,9 @@ async fn run(
     identity: Identity,
     mut messages: Streaming<PushLogsRequest>,
 ) -> Result<Response<PushLogsResponse>, Status> {
+    ingest.admit()?;
     let (limit, patience) = (ingest.limits.line_bytes, ingest.patience);
-    let mut connection = LogConnection::new(ingest, identity, WhenFull::DropAfter(patience), "push_logs");
+    let mut connection = LogConnection::new(Arc::clone(&ingest), identity, WhenFull::DropAfter(patience), "push_logs");
     let mut totals = Totals::default();
     let mut coming = FuturesOrdered::new();
     let mut marks = tokio::time::interval(MARK_AFTER);
@@ -55,10 +57,15 @@ async fn run(
                             break Err(Status::invalid_argument(why));
                         }
                     }
-                    Some(Payload::Batch(batch)) => match connection.add(batch).await {
-                        Answer::Now(verdict) => count(&mut connection, &mut totals, verdict),
-                        answer @ Answer::Coming { .. } => coming.push_back(answer.verdict()),
-                    },
+                    Some(Payload::Batch(batch)) => {
+                        if let Err(full) = ingest.admit() {
+                            break Err(full);
+                        }
+                        match connection.add(batch).await {
+                            Answer::Now(verdict) => count(&mut connection, &mut totals, verdict),
+                            answer @ Answer::Coming { .. } => coming.push_back(answer.verdict()),
+                        }
+                    }
                     None => {}
                 },
                 Ok(None) => break Ok(()),

@@ -84,8 +84,10 @@ pub fn add_block(record: &mut StreamRecord, block: &Block, position: Position) {
     record.newest = record.newest.max(position);
 }
 
-/// Joins what a mark in the log says of a stream with what is known of it already.
+/// Joins what a mark says of a stream with what is known of it already, which may be more: a mark adds what it knows and takes
+/// nothing back.
 pub fn add_mark(record: &mut StreamRecord, mark: StreamRecord) {
+    record.newest = record.newest.max(mark.newest);
     record.next_line = record.next_line.max(mark.next_line);
     record.ended |= mark.ended;
     record.origin = newer(record.origin, mark.origin);

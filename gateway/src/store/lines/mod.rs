@@ -8,19 +8,19 @@
 //! | 0x81 block | [`crate::block::format`] |
 //! | 0x83 mark | [`crate::store::index::record`]: what is known of a stream beside its blocks |
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam::channel::{Sender, bounded};
+use crossbeam::channel::{SendTimeoutError, Sender, bounded};
 use crossbeam::sync::Parker;
 
 use super::disk::Disk;
 use super::index::{Index, StreamRecord};
-use super::segment::{SegmentLog, SegmentOptions};
-use super::StoreError;
+use super::segment::{LogKind, SegmentLog, SegmentOptions};
+use super::{Position, StoreError};
 use crate::block::{Block, format};
 use crate::id::StepRunId;
 use crate::replay::LineSource;
@@ -36,6 +36,7 @@ mod tail;
 mod tests;
 mod writer;
 
+pub(super) use rebuild::unindexed;
 pub use tail::{BlockRef, FeederGuard, ReaderGuard, StreamTail, TailBlock, TailSnapshot};
 pub use writer::{BLOCK, MARK, StreamWrite};
 
@@ -55,6 +56,7 @@ pub struct LineStore {
     index: Arc<dyn Index>,
     registry: Registry,
     epoch: u32,
+    dir: PathBuf,
     closing: Arc<AtomicBool>,
 }
 
@@ -87,6 +89,18 @@ impl LineAppender {
     pub fn append(&self, writes: Vec<StreamWrite>) -> Result<(), StoreError> {
         self.store.accepts()?;
         self.writes.send(writes).map_err(|_| StoreError::Closed)
+    }
+
+    /// As [`LineAppender::append`], but waits at most `patience`.
+    ///
+    /// # Errors
+    /// As there; [`StoreError::Full`] if the writer did not take them in time, as it stands still while the disk is full.
+    pub fn append_within(&self, writes: Vec<StreamWrite>, patience: Duration) -> Result<(), StoreError> {
+        self.store.accepts()?;
+        self.writes.send_timeout(writes, patience).map_err(|error| match error {
+            SendTimeoutError::Timeout(_) => StoreError::Full { path: self.store.dir.clone() },
+            SendTimeoutError::Disconnected(_) => StoreError::Closed,
+        })
     }
 
     /// The log, to read.
@@ -160,15 +174,6 @@ impl LineStore {
         self.closing.store(true, Ordering::Release);
     }
 
-    /// Brings the index up to the log again, if it has been cleared since: another log may have found that it cannot be trusted.
-    /// To be called before anything is appended.
-    ///
-    /// # Errors
-    /// As [`LineStore::open`].
-    pub fn catch_up(&self) -> Result<(), StoreError> {
-        rebuild::catch_up(&self.log, self.index.as_ref())
-    }
-
     /// The log beneath, to read and to trim.
     #[must_use]
     pub fn log(&self) -> &SegmentLog {
@@ -208,6 +213,28 @@ impl LineStore {
     /// Lets go of a stream if nobody but the caller holds its `tail`, which the caller then lets go of too; says whether so.
     pub fn release(&self, step_run: &StepRunId, tail: &Arc<StreamTail>) -> bool {
         self.registry.release(step_run, tail)
+    }
+
+    /// Lets go of the streams that nobody holds: what readers and retention leave behind. All of such a stream is indexed, since
+    /// the line log's own threads hold it until then.
+    pub fn release_unused(&self) {
+        self.registry.release_unused();
+    }
+
+    /// Makes the index forget a stream, unless it is in memory, where it may be added to; says whether it did.
+    ///
+    /// # Errors
+    /// The index's.
+    pub fn forget_unless_open(&self, step_run: &StepRunId) -> Result<bool, StoreError> {
+        self.registry.while_absent(step_run, || self.index.forget_stream(step_run))
+    }
+
+    /// Up to where the log is indexed.
+    ///
+    /// # Errors
+    /// The index's.
+    pub fn indexed(&self) -> Result<Position, StoreError> {
+        self.index.indexed(LogKind::Lines)
     }
 
     /// How many streams are in memory.

@@ -9,7 +9,7 @@ use super::{BLOCK, BlockRef, MARK, fold};
 use crate::block::format::{self, FormatError};
 use crate::id::StepRunId;
 use crate::store::disk::Disk;
-use crate::store::index::{Index, LineUpdate, record};
+use crate::store::index::{Index, LineUpdate, StreamRecord, record};
 use crate::store::segment::{Frame, LogKind, LogWriter, Scanned, SegmentLog, SegmentOptions};
 use crate::store::{Position, StoreError};
 
@@ -54,6 +54,21 @@ pub(super) fn catch_up(log: &SegmentLog, index: &dyn Index) -> Result<(), StoreE
     batch.apply(log.synced())
 }
 
+/// What the log says of streams beyond what the index knows: their records as they will be once the log is opened. Takes memory
+/// for each block that is not indexed, which are few unless the index is missing.
+pub(in crate::store) fn unindexed(
+    log: &SegmentLog,
+    index: &dyn Index,
+) -> Result<impl Iterator<Item = (StepRunId, StreamRecord)> + use<>, StoreError> {
+    let mut batch = Batch { updates: HashMap::new(), frames: 0, index, log };
+    for item in log.scan(index.indexed(LogKind::Lines)?.max(log.start()), log.synced()) {
+        if let Scanned::Frame(frame) = item? {
+            batch.add(frame)?;
+        }
+    }
+    Ok(batch.updates.into_values().map(|update| (update.step_run, update.record)))
+}
+
 struct Batch<'a> {
     updates: HashMap<StepRunId, LineUpdate>,
     frames: usize,
@@ -78,8 +93,9 @@ impl Batch<'_> {
             fold::add_block(&mut update.record, &block, position);
             update.blocks.push(BlockRef { first_line: block.first_line, lines: block.lines, position });
         } else if frame.kind == MARK
-            && let Ok((step_run, mark)) = record::decode_mark(&frame.body)
+            && let Ok((step_run, mut mark)) = record::decode_mark(&frame.body)
         {
+            mark.newest = position;
             let update = self.update(&step_run, || mark.clone())?;
             fold::add_mark(&mut update.record, mark);
         } else if frame.kind == MARK {
@@ -97,11 +113,7 @@ impl Batch<'_> {
         }
     }
 
-    fn update(
-        &mut self,
-        step_run: &StepRunId,
-        new: impl FnOnce() -> crate::store::index::StreamRecord,
-    ) -> Result<&mut LineUpdate, StoreError> {
+    fn update(&mut self, step_run: &StepRunId, new: impl FnOnce() -> StreamRecord) -> Result<&mut LineUpdate, StoreError> {
         if !self.updates.contains_key(step_run) {
             let record = self.index.stream(step_run)?.unwrap_or_else(new);
             self.updates.insert(step_run.clone(), LineUpdate { step_run: step_run.clone(), blocks: Vec::new(), record });

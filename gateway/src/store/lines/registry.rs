@@ -32,6 +32,17 @@ impl Registry {
         Arc::strong_count(held) <= 2 && tails.remove(step_run).is_some()
     }
 
+    /// Does something about a stream while nobody has it in memory and nobody can take it there; false if somebody has it.
+    pub(super) fn while_absent<E>(&self, step_run: &StepRunId, act: impl FnOnce() -> Result<(), E>) -> Result<bool, E> {
+        let tails = self.tails.write();
+        if tails.contains_key(step_run) { Ok(false) } else { act().map(|()| true) }
+    }
+
+    /// Lets go of the streams that only the registry holds.
+    pub(super) fn release_unused(&self) {
+        self.tails.write().retain(|_, tail| Arc::strong_count(tail) > 1);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.tails.read().len()
     }

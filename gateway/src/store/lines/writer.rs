@@ -10,7 +10,7 @@ use crossbeam::channel::{Receiver, Sender};
 use crossbeam::sync::Parker;
 
 use super::syncer::Written;
-use super::{BlockRef, StreamTail, TailBlock};
+use super::{BlockRef, StreamTail, TailBlock, fold};
 use crate::block::format::{self, FormatError};
 use crate::block::{Block, Content};
 use crate::budget::Permit;
@@ -168,10 +168,16 @@ fn publish(write: StreamWrite, positions: &mut impl Iterator<Item = Position>) -
             TailBlock { place, block }
         })
         .collect();
-    if mark {
-        positions.next();
+    // Retention marks streams that it does not own, so that what it says may be behind.
+    if places.is_empty()
+        && let Some(known) = tail.record()
+    {
+        let mark = std::mem::replace(&mut record, StreamRecord::clone(&known));
+        fold::add_mark(&mut record, mark);
     }
-    record.newest = places.last().map_or(record.newest, |place| place.position);
+    let newest = places.last().map(|place| place.position);
+    let newest = if mark { positions.next().or(newest) } else { newest };
+    record.newest = newest.unwrap_or(record.newest);
     tail.publish(group, record.clone());
     drop(memory);
     (tail, LineUpdate { step_run, blocks: places, record })
