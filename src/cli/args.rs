@@ -60,12 +60,15 @@ pub enum StoreCommand {
     Verify(SettingsArgs),
     /// List the step runs that have lines, or the events
     Ls {
-        /// The events instead, in the order in which they were taken
-        #[arg(long)]
-        events: bool,
         /// One JSON object a line
         #[arg(long)]
         json: bool,
+        /// List the events instead
+        #[arg(long)]
+        events: bool,
+        /// List the events that could not be accepted instead, and why
+        #[arg(long, conflicts_with = "events")]
+        dead_letters: bool,
         /// Where settings come from.
         #[command(flatten)]
         settings: SettingsArgs,

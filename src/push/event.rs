@@ -53,7 +53,7 @@ impl Pending {
     /// `arcentra.step.started`.
     #[must_use]
     pub(crate) fn started(about: &Identity, now: Millis) -> Self {
-        Self::new(about, "arcentra.step.started", now, json!({ "status": "started" }))
+        Self::new(about, "arcentra.step.started", now, &json!({ "status": "started" }))
     }
 
     /// `arcentra.step.completed` or `arcentra.step.failed`.
@@ -69,10 +69,10 @@ impl Pending {
             data["status"] = "failed".into();
             data["error"] = outcome.error.as_str().into();
         }
-        Self::new(about, kind, now, data)
+        Self::new(about, kind, now, &data)
     }
 
-    fn new(about: &Identity, kind: &str, now: Millis, data: serde_json::Value) -> Self {
+    fn new(about: &Identity, kind: &str, now: Millis, data: &serde_json::Value) -> Self {
         let id = uuid::Uuid::new_v4().to_string();
         let mut payload = json!({
             "specversion": "1.0",

@@ -72,7 +72,7 @@ impl Outboxes {
                     }
                     Err(why) => {
                         self.notes.say(&format!("lines and events wait, and go when the gateway is back: {why}"));
-                        sleep(backoff.next()).await;
+                        sleep(backoff.wait()).await;
                     }
                 }
             } else if let Some(mut outbox) = self.adopted.pop() {

@@ -62,13 +62,17 @@ where
 enum Step {
     Handshake(u64),
     /// A batch; one without events is nobody's.
-    Batch { began: Instant, underway: Option<(AgentId, Underway)> },
+    Batch {
+        began: Instant,
+        underway: Option<(AgentId, Underway)>,
+    },
 }
 
 async fn read<S>(ingest: &EventIngest, mut requests: S, steps: &mpsc::Sender<Result<Step, Status>>) -> Result<(), Status>
 where
     S: Stream<Item = Result<PushEventsRequest, Status>> + Send + Unpin,
 {
+    ingest.admit()?;
     let window = Arc::new(Semaphore::new(WINDOW_BYTES as usize));
     let mut sender = Sender::default();
     // The loop ends when nobody waits for answers any more. A window that is used up is waited for before the next message is
@@ -122,11 +126,7 @@ impl Session {
         }
     }
 
-    async fn answer(
-        &mut self,
-        began: Instant,
-        underway: Option<(AgentId, Underway)>,
-    ) -> Result<PushEventsResponse, Status> {
+    async fn answer(&mut self, began: Instant, underway: Option<(AgentId, Underway)>) -> Result<PushEventsResponse, Status> {
         let mut tally = Tally::default();
         let mut sender = None;
         if let Some((agent, underway)) = underway {

@@ -16,7 +16,8 @@ use super::known::{ByEvent, DeadKey, IndexBatch, Known};
 use super::record;
 use super::{Commit, DeadReason, EventFate, Incoming, IncomingEvent};
 use crate::id::AgentId;
-use crate::store::index::{EventEntry, Index};
+use crate::store::index::record::{KnownEvent, encode_known_event};
+use crate::store::index::{self, EventEntry, Index};
 use crate::store::segment::{FrameDraft, FrameKind, LogWriter, SegmentLog};
 use crate::store::{Position, StoreError};
 
@@ -24,6 +25,8 @@ use crate::store::{Position, StoreError};
 pub const EVENT: FrameKind = FrameKind(0x81);
 /// The kind of a frame that holds a dead letter.
 pub const DEAD_LETTER: FrameKind = FrameKind(0x82);
+/// The kind of a frame that holds a mark: an event of which repeats are known though it is not stored any more.
+pub const EVENT_MARK: FrameKind = FrameKind(index::record::EVENT_MARK);
 
 /// A group is full at this many events or bytes: where a sync costs little beside the write, and nobody waits long behind
 /// others' events. A single commit may be larger; then it is a group of its own.
@@ -51,6 +54,13 @@ struct Plan {
     /// Of each new event its frame's number and its digest.
     events: ByEvent<(usize, u64)>,
     dead: HashSet<DeadKey>,
+}
+
+/// What a group has appended.
+struct Appended {
+    plan: Plan,
+    /// Where each frame lies.
+    positions: Vec<Position>,
 }
 
 impl Plan {
@@ -81,28 +91,50 @@ impl Committer {
         let appended = self.append(&group);
         #[cfg(test)]
         if self.answers_early {
-            answer(group, appended.as_ref().map(|(fates, _, _)| fates.clone()).map_err(Clone::clone));
-            let _ = appended.and_then(|(_, plan, positions)| self.sync(plan, &positions));
+            answer(group, appended.as_ref().map(|(fates, _)| fates.clone()).map_err(Clone::clone));
+            let _ = appended.and_then(|(_, appended)| self.sync(appended));
             return;
         }
-        let fates = appended.and_then(|(fates, plan, positions)| {
-            self.sync(plan, &positions)?;
+        let fates = appended.and_then(|(fates, appended)| {
+            self.sync(appended)?;
             Ok(fates)
         });
         answer(group, fates);
     }
 
-    /// Finds the repeats and appends the rest.
-    fn append(&mut self, group: &[Commit]) -> Result<(Vec<Vec<EventFate>>, Plan, Vec<Position>), StoreError> {
-        if let Some(why) = self.log.poisoned() {
-            return Err(StoreError::Poisoned { why });
+    /// Appends marks of events whose segment is about to go, so that repeats of them are still known; syncs them.
+    ///
+    /// # Errors
+    /// As for a commit.
+    pub fn remember(&mut self, events: &[KnownEvent]) -> Result<(), StoreError> {
+        let mut plan = Plan::default();
+        for event in events {
+            // A name that was used again meanwhile belongs to a younger event.
+            if self.find(&event.agent, &event.event_id)?.is_some_and(|entry| entry.digest == event.digest) {
+                plan.events.insert(&event.agent, event.event_id.clone(), (plan.frames.len(), event.digest));
+                plan.frames.push((EVENT_MARK, [encode_known_event(event), Bytes::new()]));
+            }
         }
+        let appended = self.write(plan)?;
+        self.sync(appended)
+    }
+
+    /// Finds the repeats and appends the rest. Returns what becomes of each event of each commit, once that is synced.
+    fn append(&mut self, group: &[Commit]) -> Result<(Vec<Vec<EventFate>>, Appended), StoreError> {
         let mut plan = Plan::default();
         let mut fates = Vec::with_capacity(group.len());
         for commit in group {
             let of_commit: Result<Vec<_>, _> =
                 commit.events.iter().map(|event| self.judge(&commit.agent, event, &mut plan)).collect();
             fates.push(of_commit?);
+        }
+        Ok((fates, self.write(plan)?))
+    }
+
+    /// Writes what is planned.
+    fn write(&mut self, plan: Plan) -> Result<Appended, StoreError> {
+        if let Some(why) = self.log.poisoned() {
+            return Err(StoreError::Poisoned { why });
         }
         let drafts: Vec<_> = plan.frames.iter().map(|(kind, parts)| FrameDraft { kind: *kind, parts }).collect();
         let mut positions = Vec::with_capacity(drafts.len());
@@ -114,7 +146,7 @@ impl Committer {
                 }
             })?;
         }
-        Ok((fates, plan, positions))
+        Ok(Appended { plan, positions })
     }
 
     /// What becomes of one event, once all that is planned is on disk.
@@ -156,7 +188,7 @@ impl Committer {
     }
 
     /// Syncs what was appended, and then remembers it.
-    fn sync(&mut self, plan: Plan, positions: &[Position]) -> Result<(), StoreError> {
+    fn sync(&mut self, Appended { plan, positions }: Appended) -> Result<(), StoreError> {
         if positions.is_empty() {
             return Ok(());
         }

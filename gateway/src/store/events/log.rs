@@ -2,18 +2,21 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
 
+use crossbeam::channel;
+#[expect(clippy::disallowed_types, reason = "taken once, at the end")]
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::committer::{Committer, MAX_GROUP_BYTES, MAX_GROUP_EVENTS};
 use super::known::IndexBatch;
 use super::reader::EventReader;
 use super::{Commit, open};
+use crate::id::AgentId;
 use crate::store::disk::Disk;
 use crate::store::index::Index;
+use crate::store::index::record::KnownEvent;
 use crate::store::segment::{Recovery, SegmentLog, SegmentOptions};
 use crate::store::{Position, StoreError};
 
@@ -41,12 +44,29 @@ pub struct EventLog {
     queue: mpsc::Sender<Ask>,
     log: SegmentLog,
     synced: watch::Receiver<Position>,
+    #[expect(clippy::disallowed_types, reason = "taken once, at the end")]
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 enum Ask {
     Commit(Commit),
+    /// Events that are to be known though their segment goes.
+    Remember(Vec<KnownEvent>, oneshot::Sender<Result<(), StoreError>>),
+    Forget(Forget),
     Close,
+}
+
+/// Events whose entries the index is to lose.
+struct Forget {
+    keys: Vec<(AgentId, Box<str>)>,
+    before: Position,
+    reply: oneshot::Sender<Result<(), StoreError>>,
+}
+
+/// What the index's thread is to do.
+enum Work {
+    Apply(Arc<IndexBatch>),
+    Forget(Forget),
 }
 
 impl EventLog {
@@ -67,7 +87,7 @@ impl EventLog {
             .name("arcgate-events".into())
             .spawn(move || run(committer, asks, indexer))
             .map_err(failed)?;
-        Ok((Self { queue, log, synced, thread: Arc::new(Mutex::new(Some(thread))) }, recovery))
+        Ok((Self { queue, log, synced, thread: Arc::new(Some(thread).into()) }, recovery))
     }
 
     /// Hands over events; waits for room. `commit.reply` gets their fates after the sync that covers them.
@@ -97,6 +117,28 @@ impl EventLog {
         &self.log
     }
 
+    /// Appends marks of `events`, so that repeats of them are known when their segment is gone. Blocks until the marks are synced
+    /// and indexed.
+    ///
+    /// # Errors
+    /// The log cannot be written, or is closed.
+    pub fn remember(&self, events: Vec<KnownEvent>) -> Result<(), StoreError> {
+        let (reply, done) = oneshot::channel();
+        self.queue.blocking_send(Ask::Remember(events, reply)).map_err(|_| StoreError::Closed)?;
+        done.blocking_recv().unwrap_or(Err(StoreError::Closed))
+    }
+
+    /// Makes the index forget events, but for those whose entry lies at or after `before`: their ids have been used again. Blocks
+    /// until that is done.
+    ///
+    /// # Errors
+    /// The index's, which poisons the log; the log is closed.
+    pub fn forget(&self, keys: Vec<(AgentId, Box<str>)>, before: Position) -> Result<(), StoreError> {
+        let (reply, done) = oneshot::channel();
+        self.queue.blocking_send(Ask::Forget(Forget { keys, before, reply })).map_err(|_| StoreError::Closed)?;
+        done.blocking_recv().unwrap_or(Err(StoreError::Closed))
+    }
+
     /// Commits and answers what waits, gives the index all, and ends. Blocks until that is done. Whoever submits later gets
     /// [`StoreError::Closed`].
     pub fn close(&self) {
@@ -114,6 +156,7 @@ impl EventLog {
 fn run(mut committer: Committer, mut asks: mpsc::Receiver<Ask>, mut indexer: Indexer) {
     while let Some(ask) = asks.blocking_recv() {
         let mut group = Vec::new();
+        let mut marks = Vec::new();
         let mut events = 0;
         let mut bytes = 0;
         let mut next = Some(ask);
@@ -124,12 +167,19 @@ fn run(mut committer: Committer, mut asks: mpsc::Receiver<Ask>, mut indexer: Ind
                     bytes += commit.bytes();
                     group.push(commit);
                 }
+                Ask::Remember(events, reply) => marks.push((events, reply)),
+                // By the thread that adds to the index, so that nothing is forgotten that it has just added. If it is gone, whoever
+                // waits for the reply hears that.
+                Ask::Forget(forget) => drop(indexer.work.send(Work::Forget(forget))),
                 Ask::Close => asks.close(),
             }
             next = if events < MAX_GROUP_EVENTS && bytes < MAX_GROUP_BYTES { asks.try_recv().ok() } else { None };
         }
         if !group.is_empty() {
             committer.commit(group);
+        }
+        for (events, reply) in marks {
+            let _ = reply.send(committer.remember(&events).and_then(|()| indexer.catch_up(&mut committer)));
         }
         indexer.hand_over(&mut committer, false);
     }
@@ -139,17 +189,25 @@ fn run(mut committer: Committer, mut asks: mpsc::Receiver<Ask>, mut indexer: Ind
 
 /// The committer's end of the thread that writes to the index.
 struct Indexer {
-    batches: std_mpsc::Sender<Arc<IndexBatch>>,
-    done: std_mpsc::Receiver<Position>,
+    work: channel::Sender<Work>,
+    done: channel::Receiver<Position>,
     thread: JoinHandle<()>,
 }
 
 impl Indexer {
     fn start(index: Arc<dyn Index>, log: SegmentLog) -> std::io::Result<Self> {
-        let (batches, waiting) = std_mpsc::channel::<Arc<IndexBatch>>();
-        let (tell, done) = std_mpsc::channel();
+        let (work, waiting) = channel::bounded(UNINDEXED);
+        let (tell, done) = channel::bounded(UNINDEXED);
         let thread = std::thread::Builder::new().name("arcgate-event-index".into()).spawn(move || {
-            for batch in waiting {
+            for work in waiting {
+                let batch = match work {
+                    Work::Apply(batch) => batch,
+                    Work::Forget(Forget { keys, before, reply }) => {
+                        let forgotten = forget(&*index, keys, before).inspect_err(|_| log.poison("write to the index"));
+                        let _ = reply.send(forgotten);
+                        continue;
+                    }
+                };
                 assert!(batch.up_to() <= log.synced(), "the index would cover bytes that are not synced");
                 if let Err(error) = batch.apply(&*index) {
                     tracing::error!(%error, "events cannot be indexed; the store takes no more input until a restart");
@@ -161,7 +219,7 @@ impl Indexer {
                 }
             }
         })?;
-        Ok(Self { batches, done, thread })
+        Ok(Self { work, done, thread })
     }
 
     /// Gives the index what is due (or all there is), and lets go of what it has.
@@ -169,23 +227,45 @@ impl Indexer {
         while let Ok(up_to) = self.done.try_recv() {
             committer.indexed(up_to);
         }
-        while committer.unindexed() >= UNINDEXED {
-            match self.done.recv() {
-                Ok(up_to) => committer.indexed(up_to),
-                // The index has failed; the log is poisoned.
-                Err(_) => return,
-            }
+        if self.wait(committer, UNINDEXED - 1).is_err() {
+            return;
         }
         if let Some(batch) = committer.seal(all) {
             // If nobody takes it, the log is poisoned.
-            let _ = self.batches.send(batch);
+            let _ = self.work.send(Work::Apply(batch));
         }
     }
 
+    /// Gives the index all there is, and waits until it has it.
+    fn catch_up(&mut self, committer: &mut Committer) -> Result<(), StoreError> {
+        self.hand_over(committer, true);
+        self.wait(committer, 0)
+    }
+
+    /// Waits until at most `left` batches are on their way to the index.
+    fn wait(&mut self, committer: &mut Committer, left: usize) -> Result<(), StoreError> {
+        while committer.unindexed() > left {
+            let failed = |_| StoreError::Poisoned { why: "write to the index".into() };
+            committer.indexed(self.done.recv().map_err(failed)?);
+        }
+        Ok(())
+    }
+
     fn finish(self) {
-        drop(self.batches);
+        drop(self.work);
         if self.thread.join().is_err() {
             tracing::error!("the event index's thread has panicked");
         }
     }
+}
+
+/// Forgets the events whose entries lie before `before`.
+fn forget(index: &dyn Index, keys: Vec<(AgentId, Box<str>)>, before: Position) -> Result<(), StoreError> {
+    let mut old = Vec::with_capacity(keys.len());
+    for (agent, event_id) in keys {
+        if index.event(&agent, &event_id)?.is_some_and(|entry| entry.position < before) {
+            old.push((agent, event_id));
+        }
+    }
+    index.forget_events(&old)
 }

@@ -3,17 +3,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::committer::{Committer, DEAD_LETTER, EVENT};
+use super::committer::{Committer, DEAD_LETTER, EVENT, EVENT_MARK};
 use super::known::Known;
 use super::record::{self, Record, RecordError};
 use crate::id::Id;
 use crate::store::disk::Disk;
+use crate::store::index::record::{KnownEvent, decode_known_event};
 use crate::store::index::{EventEntry, Index};
-use crate::store::segment::{Frame, LogKind, Recovery, Scanned, SegmentLog, SegmentOptions};
+use crate::store::segment::{Frame, FrameKind, LogKind, Recovery, Scanned, SegmentLog, SegmentOptions};
 use crate::store::{Position, StoreError};
 
 /// Opens the event log in `dir`, or creates it, and brings the index up to its end. An index that knows of more than the
-/// log holds is cleared, for both logs, and filled anew: so this log is opened before the line log.
+/// log holds is cleared, for both logs, and filled anew: [`crate::store::Parts::open_logs`] knows in which order they are opened.
 ///
 /// # Errors
 /// The log or the index cannot be opened, or a later release wrote to the log.
@@ -85,26 +86,31 @@ impl Recovering<'_> {
 
     fn frame(&mut self, frame: Frame) -> Result<(), StoreError> {
         let Frame { position, kind, body, .. } = frame;
-        if kind != EVENT && kind != DEAD_LETTER {
-            return if kind.must_be_understood() { Err(self.later_release(u32::from(kind.0))) } else { Ok(()) };
-        }
-        let record = match record::decode(body) {
-            Ok(record) => record,
-            Err(RecordError::Version(version)) => return Err(self.later_release(u32::from(version))),
-            Err(error) => {
-                tracing::error!(position, %error, "an event is passed over");
-                return Ok(());
-            }
-        };
-        let Record { agent, event_id, seq, digest, .. } = record;
-        if let Ok(agent) = Id::parse(&agent) {
-            if kind == EVENT {
-                self.known.add(&agent, event_id, EventEntry { position, digest });
-            } else {
-                self.known.add_dead((agent, seq, digest));
-            }
+        match kind {
+            EVENT | DEAD_LETTER => match record::decode(body) {
+                Ok(record) => self.record(position, kind, record),
+                Err(RecordError::Version(version)) => return Err(self.later_release(u32::from(version))),
+                Err(error) => tracing::error!(position, %error, "an event is passed over"),
+            },
+            EVENT_MARK => match decode_known_event(&body) {
+                Ok(KnownEvent { agent, event_id, digest, .. }) => {
+                    self.known.add(&agent, event_id, EventEntry { position, digest });
+                }
+                Err(error) => tracing::error!(position, %error, "a mark of an event is passed over"),
+            },
+            _ if kind.must_be_understood() => return Err(self.later_release(u32::from(kind.0))),
+            _ => {}
         }
         Ok(())
+    }
+
+    fn record(&mut self, position: Position, kind: FrameKind, record: Record) {
+        let Record { agent, event_id, seq, digest, .. } = record;
+        match Id::parse(&agent) {
+            Ok(agent) if kind == EVENT => self.known.add(&agent, event_id, EventEntry { position, digest }),
+            Ok(agent) => self.known.add_dead((agent, seq, digest)),
+            Err(error) => tracing::error!(position, %error, "an event whose agent is nobody is passed over"),
+        }
     }
 
     /// Gives the index what it lacks, if that is much, or all of it. Everything that is found at opening is synced.

@@ -13,7 +13,8 @@
 //! | 24 + A | E | the event's id |
 //! | 24 + A + E | rest | the encoded `gateway.v1.Event`, as it came |
 //!
-//! Events are frames of kind 0x81, dead letters of kind 0x82. The time of arrival is in the frame's header.
+//! Events are frames of kind 0x81, dead letters of kind 0x82. The time of arrival is in the frame's header. The third kind, 0x83, are
+//! marks of events that retention has removed: see [`crate::store::index::record`].
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 

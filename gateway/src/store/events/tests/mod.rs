@@ -4,6 +4,7 @@ mod commit;
 mod log;
 mod model;
 mod property;
+mod retained;
 
 use std::path::Path;
 use std::sync::Arc;
