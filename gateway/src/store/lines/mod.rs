@@ -157,7 +157,7 @@ impl LineStore {
         let closing = Arc::new(AtomicBool::new(false));
         let writer =
             Writer { log: log.clone(), appender: log_writer, input, written, indexed, room, closing: Arc::clone(&closing) };
-        let store = Arc::new(Self { log, index, registry: Registry::default(), epoch, closing });
+        let store = Arc::new(Self { log, index, registry: Registry::default(), epoch, dir: dir.to_owned(), closing });
         Ok((Arc::clone(&store), LineAppender { store, writes }, writer, syncer))
     }
 
