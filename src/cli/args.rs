@@ -60,9 +60,6 @@ pub enum StoreCommand {
     Verify(SettingsArgs),
     /// List the step runs that have lines, or the events
     Ls {
-        /// The events instead, in the order in which they were taken
-        #[arg(long)]
-        events: bool,
         /// One JSON object a line
         #[arg(long)]
         json: bool,
