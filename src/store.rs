@@ -11,7 +11,7 @@ use arcgate_gateway::store::StoreError;
 use arcgate_gateway::store::disk::RealDisk;
 use arcgate_gateway::store::index::StreamRecord;
 use arcgate_gateway::store::inspect::LogReport;
-use arcgate_gateway::store::look::{Look, LoggedEvent};
+use arcgate_gateway::store::look::{LoggedEvent, Look};
 use arcgate_gateway::store::segment::{LogKind, Recovery, SegmentLog};
 use serde_json::json;
 
@@ -163,7 +163,10 @@ fn write_report(name: &str, log: &SegmentLog, found: &Recovery, report: &LogRepo
     writeln!(out, "{name}: {verdict}: {} frames, {} bytes in {segments} segments", report.frames, report.bytes)?;
     if found.cut_bytes > 0 {
         let bytes = found.cut_bytes;
-        writeln!(out, "{name}: {bytes} bytes behind the last frame, of a write that was cut short, go when a gateway opens the store")?;
+        writeln!(
+            out,
+            "{name}: {bytes} bytes behind the last frame, of a write that was cut short, go when a gateway opens the store"
+        )?;
     }
     for (count, what) in [
         (report.damaged, format!("damaged regions, {} bytes in all; readers see gaps there", report.damaged_bytes)),

@@ -103,8 +103,7 @@ impl Gateway {
             parts.open_logs(settings.segment_bytes, settings.sync_interval, &clock)?;
         tracing::debug!(?recovery, "event log open");
         let no_thread = |error| StoreError::io("start a thread for", &settings.path, error);
-        let shard_settings =
-            ShardSettings { shards: shards(settings.shards), write_interval: settings.write_interval };
+        let shard_settings = ShardSettings { shards: shards(settings.shards), write_interval: settings.write_interval };
         let (shards, shard_threads) = Shards::start(&appender, shard_settings).map_err(no_thread)?;
         let access = Arc::new(AllowAll);
         let lookup = Arc::new(NoLookup);
@@ -197,10 +196,8 @@ impl Gateway {
             connections: self.settings.connections,
             grace: self.settings.grace,
         };
-        let messages = AnnouncedLengths {
-            max_message: self.settings.max_message as u64,
-            ..AnnouncedLengths::new(self.messages.clone())
-        };
+        let messages =
+            AnnouncedLengths { max_message: self.settings.max_message as u64, ..AnnouncedLengths::new(self.messages.clone()) };
         server::serve(listener, routes, messages, settings, stop).await;
     }
 
@@ -237,6 +234,7 @@ impl Gateway {
             (Arc::clone(&self.logs), Arc::clone(&self.lines), self.events.clone(), Arc::clone(&self.parts.meta));
         let closed = tokio::task::spawn_blocking(move || {
             threads.upkeep.stop();
+            lines.close();
             logs.shards.close();
             threads.shards.join();
             threads.lines.join();
@@ -295,7 +293,8 @@ pub fn reindex(path: &Path) -> Result<Reindexed, StoreError> {
     Ok(reindexed)
 }
 
-/// How the memory there is gets divided. What is left, three sixteenths, is for the process itself.
+/// How the memory there is gets divided. What is left is for the process itself, and for lines that are for a moment there twice:
+/// as they came and compressed.
 struct MemoryShares {
     /// Messages that are announced and not yet handled.
     messages: u64,
@@ -313,7 +312,7 @@ impl MemoryShares {
     fn of(memory: u64) -> Self {
         let part = memory / 16;
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-        Self { messages: 4 * part, lines: 4 * part, windows: 2 * part, readers: size(2 * part), buffers: size(part / 2) }
+        Self { messages: 4 * part, lines: 3 * part, windows: part, readers: size(2 * part), buffers: size(part / 2) }
     }
 }
 

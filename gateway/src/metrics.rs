@@ -15,12 +15,19 @@ pub(crate) fn describe() {
 fn describe_input() {
     describe_gauge!("arcgate_grpc_connections", "Agents' connections that are open");
     describe_gauge!("arcgate_open_streams", "Log streams in memory: written to lately, or read");
-    describe_gauge!("arcgate_queue_bytes", Unit::Bytes, "Memory in use by queue: messages being received, lines on their way to the log");
+    describe_gauge!(
+        "arcgate_queue_bytes",
+        Unit::Bytes,
+        "Memory in use by queue: messages being received, lines on their way to the log"
+    );
     describe_counter!("arcgate_log_bytes_total", Unit::Bytes, "Bytes of log batches as they came, compressed or not");
     describe_counter!("arcgate_lines_total", "Log lines by protocol and what became of them: taken, repeated, late, dropped");
     describe_counter!("arcgate_log_batches_rejected_total", "Log batches of which nothing was taken");
     describe_histogram!("arcgate_log_batch_lines", "Lines in one log batch");
-    describe_counter!("arcgate_events_total", "Events by protocol and what became of them: taken, repeated, conflict (a repeat with other content), rejected");
+    describe_counter!(
+        "arcgate_events_total",
+        "Events by protocol and what became of them: taken, repeated, conflict (a repeat with other content), rejected"
+    );
     describe_histogram!("arcgate_ack_seconds", Unit::Seconds, "From the arrival of a batch to its answer");
 }
 
@@ -38,7 +45,11 @@ fn describe_upkeep() {
     describe_gauge!("arcgate_dedup_window_seconds", Unit::Seconds, "Repeats are known of every event that is at most this old");
     describe_gauge!("arcgate_retention_paused", "1 if nothing is removed by age because the clock cannot be trusted");
     describe_counter!("arcgate_retention_removed_bytes_total", Unit::Bytes, "Bytes that retention removed, by log");
-    describe_counter!("arcgate_retention_undelivered_total", Unit::Bytes, "Bytes that retention removed before a cursor had read them");
+    describe_counter!(
+        "arcgate_retention_undelivered_total",
+        Unit::Bytes,
+        "Bytes that retention removed before a cursor had read them"
+    );
 }
 
 fn describe_replay() {

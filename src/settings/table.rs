@@ -1,4 +1,4 @@
-//! The table of settings. A new setting is one row here and one field in [`super::schema`].
+//! The table of settings. A new setting is one row here and one field in `super::schema`.
 
 use std::path::PathBuf;
 use std::time::Duration;

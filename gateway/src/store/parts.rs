@@ -139,5 +139,6 @@ impl Parts {
 /// Names this boot of the machine; a store that was not closed in order before another boot may have lost its last second.
 fn boot_id() -> String {
     // Where the system does not say it, every start counts as another boot: that only costs an epoch.
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_or_else(|_| uuid::Uuid::new_v4().to_string(), |id| id.trim().into())
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map_or_else(|_| uuid::Uuid::new_v4().to_string(), |id| id.trim().into())
 }

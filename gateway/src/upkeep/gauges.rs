@@ -26,14 +26,7 @@ impl Gauges {
     }
 
     /// Shows how things stand.
-    pub(super) fn show(
-        &self,
-        lines: &LineStore,
-        events: &SegmentLog,
-        index: &dyn Index,
-        space: Option<Space>,
-        poisoned: bool,
-    ) {
+    pub(super) fn show(&self, lines: &LineStore, events: &SegmentLog, index: &dyn Index, space: Option<Space>, poisoned: bool) {
         let size = |log: &SegmentLog| log.appended().saturating_sub(log.start()) as f64;
         gauge!("arcgate_store_bytes", "log" => "lines").set(size(lines.log()));
         gauge!("arcgate_store_bytes", "log" => "events").set(size(events));

@@ -132,7 +132,21 @@ impl Keeper {
         };
         let started = Instant::now();
         let gauges = Gauges::new(budgets);
-        Self { disk, path, meta, lines, events, gate, clock, started, retention, gauges, stopped, poison_noted: false, paused: false }
+        Self {
+            disk,
+            path,
+            meta,
+            lines,
+            events,
+            gate,
+            clock,
+            started,
+            retention,
+            gauges,
+            stopped,
+            poison_noted: false,
+            paused: false,
+        }
     }
 
     fn run(mut self, pace: Pace) {
@@ -218,15 +232,26 @@ impl Keeper {
         if report.paused.is_some() != self.paused {
             self.paused = !self.paused;
             match report.paused {
-                Some(why) => tracing::error!(?why, "the clock cannot be trusted: nothing is removed by age until it is back, or stands for a day"),
+                Some(why) => tracing::error!(
+                    ?why,
+                    "the clock cannot be trusted: nothing is removed by age until it is back, or stands for a day"
+                ),
                 None => tracing::info!("the clock is trusted again: retention goes by age"),
             }
         }
-        for (log, removed, began_at) in [(LogKind::Lines, report.lines, began_at[0]), (LogKind::Events, report.events, began_at[1])] {
+        for (log, removed, began_at) in
+            [(LogKind::Lines, report.lines, began_at[0]), (LogKind::Events, report.events, began_at[1])]
+        {
             if removed.segments == 0 {
                 continue;
             }
-            tracing::info!(?log, segments = removed.segments, bytes = removed.bytes, kept = removed.kept, "retention has removed segments");
+            tracing::info!(
+                ?log,
+                segments = removed.segments,
+                bytes = removed.bytes,
+                kept = removed.kept,
+                "retention has removed segments"
+            );
             for (cursor, of) in CURSORS {
                 let missed = removed.before.saturating_sub(self.meta.cursor(cursor).max(began_at));
                 if *of == log && missed > 0 {

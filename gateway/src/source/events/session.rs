@@ -62,7 +62,10 @@ where
 enum Step {
     Handshake(u64),
     /// A batch; one without events is nobody's.
-    Batch { began: Instant, underway: Option<(AgentId, Underway)> },
+    Batch {
+        began: Instant,
+        underway: Option<(AgentId, Underway)>,
+    },
 }
 
 async fn read<S>(ingest: &EventIngest, mut requests: S, steps: &mpsc::Sender<Result<Step, Status>>) -> Result<(), Status>
@@ -123,11 +126,7 @@ impl Session {
         }
     }
 
-    async fn answer(
-        &mut self,
-        began: Instant,
-        underway: Option<(AgentId, Underway)>,
-    ) -> Result<PushEventsResponse, Status> {
+    async fn answer(&mut self, began: Instant, underway: Option<(AgentId, Underway)>) -> Result<PushEventsResponse, Status> {
         let mut tally = Tally::default();
         let mut sender = None;
         if let Some((agent, underway)) = underway {

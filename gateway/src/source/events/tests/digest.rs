@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use prost::Message;
-use prost::encoding::{encode_key, encode_varint, WireType};
+use prost::encoding::{WireType, encode_key, encode_varint};
 use prost_types::value::Kind;
 use prost_types::{ListValue, NullValue, Struct, Value};
 use rand::seq::SliceRandom;
