@@ -1,7 +1,7 @@
 //! EventSession: a long-lived stream of batches, each answered after its sync, in order.
 //!
 //! One task reads and hands the batches to the event log; the stream of answers waits for them in the same order. While
-//! [`UNREAD`] answers wait to be read, or [`WINDOW_BYTES`] wait for the disk, nothing more is read: HTTP/2 holds the client back.
+//! 64 answers wait to be read, or 1 MiB of events waits for the disk, nothing more is read: HTTP/2 holds the client back.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -62,7 +62,10 @@ where
 enum Step {
     Handshake(u64),
     /// A batch; one without events is nobody's.
-    Batch { began: Instant, underway: Option<(AgentId, Underway)> },
+    Batch {
+        began: Instant,
+        underway: Option<(AgentId, Underway)>,
+    },
 }
 
 async fn read<S>(ingest: &EventIngest, mut requests: S, steps: &mpsc::Sender<Result<Step, Status>>) -> Result<(), Status>
@@ -122,11 +125,7 @@ impl Session {
         }
     }
 
-    async fn answer(
-        &mut self,
-        began: Instant,
-        underway: Option<(AgentId, Underway)>,
-    ) -> Result<PushEventsResponse, Status> {
+    async fn answer(&mut self, began: Instant, underway: Option<(AgentId, Underway)>) -> Result<PushEventsResponse, Status> {
         let mut tally = Tally::default();
         let mut sender = None;
         if let Some((agent, underway)) = underway {

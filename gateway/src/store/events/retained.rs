@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::EventLog;
 use super::committer::{EVENT, EVENT_MARK};
 use super::record::{self, Record};
-use super::EventLog;
 use crate::id::Id;
 use crate::store::index::Index;
 use crate::store::index::record::{KnownEvent, decode_known_event};

@@ -127,7 +127,8 @@ const TABLE: &[Row] = &[
 fn i4_every_answer_has_one_meaning() {
     for Row { name, known, batch, answer: (status, mark, rejected), later } in TABLE {
         let mut holes = Holes::default();
-        for (now, (status, mark)) in [(0, (*status, *mark)), (999, (*status, *mark)), (1_000, later.unwrap_or((*status, *mark)))] {
+        for (now, (status, mark)) in [(0, (*status, *mark)), (999, (*status, *mark)), (1_000, later.unwrap_or((*status, *mark)))]
+        {
             let mut stream = StreamMark::default();
             if let Some(known) = known {
                 stream.handshake(*known);
@@ -153,10 +154,7 @@ fn messages_say_what_happened_and_what_to_do() {
     assert_eq!(message(0, &[(1, Dead)]), "1 event rejected, do not send again: seq 1: it has no event_id.");
     assert_eq!(message(0, &[(1, Stored), (3, Stored)]), "seq 2 is missing; send it, then what follows, again.");
     assert_eq!(message(0, &[(3, Stored)]), "seq 1 is missing before the first event; it is waited for up to a second.");
-    assert_eq!(
-        message(0, &[(1, Conflict)]),
-        "1 event had the event_id of an earlier one with other content; the earlier stays."
-    );
+    assert_eq!(message(0, &[(1, Conflict)]), "1 event had the event_id of an earlier one with other content; the earlier stays.");
     let many: Vec<_> = (1..=5).map(|seq| (seq, Dead)).collect();
     assert!(message(0, &many).ends_with("seq 3: it has no event_id; and others."), "{}", message(0, &many));
 }

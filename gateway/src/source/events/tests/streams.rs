@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
+use super::super::EventIngest;
 use super::super::push::push_events;
 use super::super::session::{Answers, event_session};
-use super::super::EventIngest;
 use super::{encode, event};
 use crate::clock::Clock;
 use crate::store::disk::sim::SimDisk;

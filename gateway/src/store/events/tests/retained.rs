@@ -60,7 +60,11 @@ fn i3_marks_outlive_their_segment() {
         log.close();
         log = open(&disk, &index, incarnation);
     }
-    assert_eq!(log.follow(0).read(usize::MAX, usize::MAX).unwrap().last().unwrap().event_id, "evt-5".into(), "marks are not read");
+    assert_eq!(
+        log.follow(0).read(usize::MAX, usize::MAX).unwrap().last().unwrap().event_id,
+        "evt-5".into(),
+        "marks are not read"
+    );
     index.clear().unwrap();
     log.close();
     let log = open(&disk, &index, 9);
