@@ -25,8 +25,12 @@ const BLOCK: u32 = 1000;
 fn line(number: u32) -> String {
     let unit = number % 97;
     match number % 5 {
-        0 => format!("\u{1b}[1m\u{1b}[32m   Compiling\u{1b}[0m crate-{unit} v0.{unit}.3 (registry+https://github.com/rust-lang/crates.io-index)"),
-        1 => format!("cc -O2 -Wall -Wextra -DNAME=\"unit-{unit}\" -Iinclude -Ibuild/gen/unit-{unit} -c src/unit-{unit}.c -o build/unit-{unit}.o"),
+        0 => format!(
+            "\u{1b}[1m\u{1b}[32m   Compiling\u{1b}[0m crate-{unit} v0.{unit}.3 (registry+https://github.com/rust-lang/crates.io-index)"
+        ),
+        1 => format!(
+            "cc -O2 -Wall -Wextra -DNAME=\"unit-{unit}\" -Iinclude -Ibuild/gen/unit-{unit} -c src/unit-{unit}.c -o build/unit-{unit}.o"
+        ),
         _ => format!("[{number:>7}] test module_{unit}::case_{number} ... ok, 0 failed, 0 ignored, finished in 0.0{unit}s"),
     }
 }
@@ -109,15 +113,8 @@ fn replay(criterion: &mut Criterion) {
     let Ok(bytes) = zstd::bulk::compress(&text, 3) else { return };
     let runs = vec![run(BLOCK, &agent)];
     let content = Content::Text { codec: Codec::Zstd, raw_bytes, skip: 0, runs, bytes: bytes.into() };
-    let block = Block {
-        step_run: step_run.clone(),
-        first_line: 1,
-        lines: BLOCK,
-        epoch: 1,
-        agent_counted: false,
-        origin: None,
-        content,
-    };
+    let block =
+        Block { step_run: step_run.clone(), first_line: 1, lines: BLOCK, epoch: 1, agent_counted: false, origin: None, content };
     let source = OneBlock(block);
     let Ok(tail) = source.tail(&step_run) else { return };
     let (mut reader, mut page) = (LineReader::default(), Page::default());

@@ -15,7 +15,7 @@ impl Backoff {
     pub const LONGEST: Duration = Duration::from_secs(5);
 
     /// The wait after one more failure.
-    pub fn next(&mut self) -> Duration {
+    pub fn wait(&mut self) -> Duration {
         let full = Self::FIRST.saturating_mul(1 << self.failures.min(10)).min(Self::LONGEST);
         self.failures += 1;
         // The low bits of a random UUID are all the chance that is needed here.
@@ -38,10 +38,10 @@ mod tests {
         let mut backoff = Backoff::default();
         for round in 0..50u32 {
             let full = Backoff::FIRST.saturating_mul(1 << round.min(10)).min(Backoff::LONGEST);
-            let wait = backoff.next();
+            let wait = backoff.wait();
             assert!(wait >= full / 2 && wait <= full, "round {round}: {wait:?}");
         }
         backoff.reset();
-        assert!(backoff.next() <= Backoff::FIRST);
+        assert!(backoff.wait() <= Backoff::FIRST);
     }
 }

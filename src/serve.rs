@@ -6,13 +6,15 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arcgate_gateway::access::{TokenFileError, Tokens};
-use arcgate_gateway::clock::Clock;
+use arcgate_gateway::clock::{Clock, Millis};
 use arcgate_gateway::decode::DecodeLimits;
 use arcgate_gateway::gateway::{Gateway, GatewaySettings};
 use arcgate_gateway::stop::Stopper;
 use arcgate_gateway::store::StoreError;
+use arcgate_gateway::store::retention::plan::{MaxSize, RetentionSettings};
 use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -21,7 +23,7 @@ use crate::ops::addresses::Addresses;
 use crate::ops::http::{Readiness, router, start_metrics};
 use crate::ops::shutdown::Shutdown;
 use crate::ops::telemetry;
-use crate::settings::{Listen, Settings};
+use crate::settings::{Listen, Room, Settings};
 
 /// Why the gateway did not start, or ended. None of it goes away by trying again without mending something.
 #[derive(Debug, thiserror::Error)]
@@ -136,6 +138,20 @@ fn data_plane(settings: &Settings) -> GatewaySettings {
         readers: settings.limits.readers as usize,
         stock_agents: settings.stock_agents(),
         grace: settings.shutdown.grace,
+        retention: retention(settings),
+    }
+}
+
+fn retention(settings: &Settings) -> RetentionSettings {
+    let millis = |time: Duration| Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX);
+    RetentionSettings {
+        max_age: millis(settings.store.retention_age),
+        max_size: match settings.store.retention_bytes {
+            Room::Bytes(bytes) => MaxSize::Bytes(bytes),
+            Room::Percent(percent) => MaxSize::Percent(percent),
+        },
+        dedup_window: millis(settings.events.dedup_window),
+        dedup_bytes: settings.events.dedup_bytes,
     }
 }
 

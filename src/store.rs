@@ -1,34 +1,26 @@
 //! `arcgate store verify|ls|reindex`: looks after a store that no gateway has open.
 //!
-//! Opening the store here is what a gateway does too: its end is found, the index is brought up to it. The folder's lock keeps a
-//! running gateway and these commands apart.
+//! `verify` and `ls` only look ([`Look`]); `reindex` opens the store as a gateway does. The folder's lock keeps a running gateway and
+//! these commands apart.
 
-use std::io::{self, Write};
-use std::path::Path;
+use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
-use std::time::Duration;
 
-use arcgate_gateway::block::format;
-use arcgate_gateway::clock::Clock;
 use arcgate_gateway::gateway;
-use arcgate_gateway::id::Id;
+use arcgate_gateway::store::StoreError;
 use arcgate_gateway::store::disk::RealDisk;
-use arcgate_gateway::store::events::{DEAD_LETTER, EVENT, EventLog, EventLogOptions, record};
 use arcgate_gateway::store::index::StreamRecord;
-use arcgate_gateway::store::inspect::{self, LogReport, Meaning};
-use arcgate_gateway::store::lines::{BLOCK, BlockRef, LineStore, MARK};
-use arcgate_gateway::store::segment::{Frame, LogKind, SegmentLog};
-use arcgate_gateway::store::{Parts, StoreError};
+use arcgate_gateway::store::inspect::LogReport;
+use arcgate_gateway::store::look::{LoggedEvent, Look};
+use arcgate_gateway::store::segment::{LogKind, Recovery, SegmentLog};
 use serde_json::json;
 
 use crate::settings::Settings;
+use crate::time::rfc3339;
 
 /// Why a store could not be looked after.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// There is none.
-    #[error("there is no store in {}; name another with --data", .0.display())]
-    Missing(std::path::PathBuf),
     /// It could not be opened or read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -37,136 +29,145 @@ pub enum CommandError {
     Output(#[from] io::Error),
 }
 
+/// What to list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// Step runs.
+    Streams,
+    /// Events.
+    Events,
+    /// Events that could not be accepted.
+    DeadLetters,
+}
+
 /// Reads all that is stored, checks its checksums and the index, and writes what was found. Gives whether all is sound.
 ///
 /// # Errors
 /// The store cannot be opened or read.
 pub fn verify(settings: &Settings, out: &mut impl Write) -> Result<bool, CommandError> {
-    let opened = Opened::open(settings)?;
+    let store = look(settings)?;
     let mut sound = true;
-    for (name, kind, log) in
-        [("lines", LogKind::Lines, opened.lines.log().clone()), ("events", LogKind::Events, opened.events.segments().clone())]
-    {
-        let report = check(kind, &log, &opened.parts)?;
+    for (name, kind) in [("lines", LogKind::Lines), ("events", LogKind::Events)] {
+        let Some((log, found)) = store.log(kind) else {
+            writeln!(out, "{name}: nothing is stored")?;
+            continue;
+        };
+        let report = store.verify(kind)?;
         sound &= report.is_sound();
-        write_report(name, &log, &report, out)?;
+        write_report(name, log, found, &report, out)?;
     }
-    opened.close()?;
     Ok(sound)
 }
 
-/// Writes the step runs that have lines, by their names.
+/// Lists what is stored.
 ///
 /// # Errors
 /// The store cannot be opened or read.
-pub fn list(settings: &Settings, json: bool, out: &mut impl Write) -> Result<(), CommandError> {
-    let opened = Opened::open(settings)?;
-    if !json {
-        writeln!(out, "{:<40} {:>12} {:>14} {:<6} LAST LINE AT", "STEP RUN", "LINES", "BYTES", "STATE")?;
+pub fn list(settings: &Settings, what: What, json: bool, out: &mut impl Write) -> Result<(), CommandError> {
+    let store = look(settings)?;
+    let mut out = BufWriter::new(out);
+    match what {
+        What::Streams => list_streams(&store, json, &mut out)?,
+        What::Events => list_events(&store, false, json, &mut out)?,
+        What::DeadLetters => list_events(&store, true, json, &mut out)?,
     }
-    for stream in inspect::streams(&*opened.parts.index) {
-        let (step_run, record) = stream?;
-        writeln!(out, "{}", if json { as_json(step_run.as_str(), &record) } else { as_row(step_run.as_str(), &record) })?;
-    }
-    opened.close()
+    Ok(out.flush()?)
 }
 
-/// Deletes the index and builds it anew from the logs.
+/// Deletes the index, builds it anew from the logs, and writes what is in it.
 ///
 /// # Errors
 /// The store cannot be opened, read or written.
-pub fn reindex(settings: &Settings) -> Result<(), CommandError> {
-    must_exist(&settings.store.path)?;
-    Ok(gateway::reindex(&settings.store.path)?)
+pub fn reindex(settings: &Settings, out: &mut impl Write) -> Result<(), CommandError> {
+    // Looks first: what is no store must not become one.
+    drop(look(settings)?);
+    let gateway::Reindexed { streams, lines, events } = gateway::reindex(&settings.store.path)?;
+    writeln!(out, "reindexed {lines} lines in {streams} step runs, and {events} frames of events")?;
+    Ok(())
 }
 
-/// An open store that takes no input.
-struct Opened {
-    parts: Parts,
-    lines: Arc<LineStore>,
-    events: EventLog,
-    end: Box<dyn FnOnce()>,
+fn look(settings: &Settings) -> Result<Look, StoreError> {
+    Look::open(Arc::new(RealDisk), &settings.store.path)
 }
 
-impl Opened {
-    fn open(settings: &Settings) -> Result<Self, CommandError> {
-        must_exist(&settings.store.path)?;
-        let parts = Parts::open(Arc::new(RealDisk), &settings.store.path)?;
-        let (clock, segment_bytes) = (Clock::system(), settings.store.segment_bytes);
-        let (lines, appender, threads) = LineStore::open(
-            Arc::clone(&parts.disk),
-            &parts.lines_dir(),
-            parts.options(LogKind::Lines, segment_bytes, &clock),
-            Arc::clone(&parts.index),
-            parts.meta.epoch(),
-            Duration::from_secs(1),
-        )?;
-        let (events, _) = EventLog::open(EventLogOptions {
-            disk: Arc::clone(&parts.disk),
-            dir: parts.events_dir(),
-            segments: parts.options(LogKind::Events, segment_bytes, &clock),
-            index: Arc::clone(&parts.index),
-        })?;
-        let end = Box::new(move || {
-            drop(appender);
-            threads.join();
-        });
-        Ok(Self { parts, lines, events, end })
+fn list_streams(store: &Look, json: bool, out: &mut impl Write) -> Result<(), CommandError> {
+    if !json {
+        writeln!(out, "{:<40} {:>12} {:>14} {:<6} LAST LINE AT", "STEP RUN", "LINES", "BYTES", "STATE")?;
     }
-
-    fn close(self) -> Result<(), CommandError> {
-        (self.end)();
-        self.events.close();
-        Ok(self.parts.meta.close_clean()?)
+    for stream in store.streams()? {
+        let (step_run, record) = stream?;
+        let StreamRecord { lines, bytes, next_line, ended, last_time, pipeline_id, .. } = record;
+        if json {
+            let stream = json!({
+                "step_run_id": step_run.as_str(),
+                "pipeline_id": &*pipeline_id,
+                "lines": lines,
+                "bytes": bytes,
+                "next_line": next_line,
+                "ended": ended,
+                "last_time_ms": last_time,
+            });
+            writeln!(out, "{stream}")?;
+        } else {
+            let state = if ended { "ended" } else { "open" };
+            writeln!(out, "{:<40} {lines:>12} {bytes:>14} {state:<6} {}", step_run.as_str(), rfc3339(last_time))?;
+        }
     }
+    Ok(())
 }
 
-/// A store is looked after, not made.
-fn must_exist(path: &Path) -> Result<(), CommandError> {
-    if path.join("META").exists() { Ok(()) } else { Err(CommandError::Missing(path.to_owned())) }
-}
-
-fn check(kind: LogKind, log: &SegmentLog, parts: &Parts) -> Result<LogReport, StoreError> {
-    let meaning = match kind {
-        LogKind::Lines => meaning_of_line_frame,
-        LogKind::Events => meaning_of_event_frame,
-    };
-    inspect::verify(kind, log.start(), log.scan(log.start(), log.synced()), meaning, &*parts.index)
-}
-
-fn meaning_of_line_frame(frame: &Frame) -> Meaning {
-    match frame.kind {
-        BLOCK => match format::decode(&frame.body) {
-            Ok(block) => {
-                let place = BlockRef { first_line: block.first_line, lines: block.lines, position: frame.position };
-                Meaning::Block(block.step_run, place)
-            }
-            Err(error) => Meaning::Unreadable(error.to_string()),
-        },
-        MARK => Meaning::Other,
-        unknown if unknown.must_be_understood() => Meaning::Unreadable("a later release wrote this frame".into()),
-        _ => Meaning::Other,
+fn list_events(store: &Look, dead: bool, json: bool, out: &mut impl Write) -> Result<(), CommandError> {
+    if !json {
+        let last = if dead { "REASON" } else { "DIGEST" };
+        writeln!(out, "{:<24} {:<40} {:>12} {:<30} {last}", "AGENT", "EVENT", "SEQ", "RECEIVED")?;
     }
-}
-
-fn meaning_of_event_frame(frame: &Frame) -> Meaning {
-    match frame.kind {
-        EVENT | DEAD_LETTER => match record::decode(frame.body.clone()) {
-            Ok(event) if event.dead.is_none() => match Id::parse(&event.agent) {
-                Ok(agent) => Meaning::Event(agent, event.event_id),
-                Err(error) => Meaning::Unreadable(format!("the agent's id {error}")),
-            },
-            Ok(_) => Meaning::Other,
-            Err(error) => Meaning::Unreadable(error.to_string()),
-        },
-        // Marks of events are a cache of what retention has removed.
-        _ => Meaning::Other,
+    for event in store.events() {
+        let event = event?;
+        if event.dead().is_some() == dead {
+            writeln!(out, "{}", if json { as_json(&event) } else { as_row(&event) })?;
+        }
     }
+    Ok(())
 }
 
-fn write_report(name: &str, log: &SegmentLog, report: &LogReport, out: &mut impl Write) -> io::Result<()> {
+fn as_row(event: &LoggedEvent) -> String {
+    let record = &event.record;
+    let last = record.dead.map_or_else(|| digest(event), |reason| reason.to_string());
+    let received = rfc3339(event.received);
+    format!("{:<24} {:<40} {:>12} {received:<30} {last}", record.agent, record.event_id, record.seq)
+}
+
+fn as_json(event: &LoggedEvent) -> String {
+    let record = &event.record;
+    let mut fields = json!({
+        "agent_id": record.agent,
+        "event_id": record.event_id,
+        "seq": record.seq,
+        // As text: readers of JSON have 53 bits for a number.
+        "digest": digest(event),
+        "position": event.position,
+        "received_ms": event.received,
+    });
+    if let Some(reason) = record.dead {
+        fields["reason"] = reason.to_string().into();
+    }
+    fields.to_string()
+}
+
+fn digest(event: &LoggedEvent) -> String {
+    format!("{:016x}", event.record.digest)
+}
+
+fn write_report(name: &str, log: &SegmentLog, found: &Recovery, report: &LogReport, out: &mut impl Write) -> io::Result<()> {
     let (segments, verdict) = (log.segments().len(), if report.is_sound() { "sound" } else { "NOT SOUND" });
     writeln!(out, "{name}: {verdict}: {} frames, {} bytes in {segments} segments", report.frames, report.bytes)?;
+    if found.cut_bytes > 0 {
+        let bytes = found.cut_bytes;
+        writeln!(
+            out,
+            "{name}: {bytes} bytes behind the last frame, of a write that was cut short, go when a gateway opens the store"
+        )?;
+    }
     for (count, what) in [
         (report.damaged, format!("damaged regions, {} bytes in all; readers see gaps there", report.damaged_bytes)),
         (report.unreadable, "frames that this release cannot read".to_owned()),
@@ -184,23 +185,4 @@ fn write_report(name: &str, log: &SegmentLog, report: &LogReport, out: &mut impl
         writeln!(out, "{name}: `arcgate store reindex` mends the index")?;
     }
     Ok(())
-}
-
-fn as_row(step_run: &str, record: &StreamRecord) -> String {
-    let state = if record.ended { "ended" } else { "open" };
-    let StreamRecord { lines, bytes, .. } = record;
-    format!("{step_run:<40} {lines:>12} {bytes:>14} {state:<6} {}", crate::time::rfc3339(record.last_time))
-}
-
-fn as_json(step_run: &str, record: &StreamRecord) -> String {
-    json!({
-        "step_run_id": step_run,
-        "pipeline_id": &*record.pipeline_id,
-        "lines": record.lines,
-        "bytes": record.bytes,
-        "next_line": record.next_line,
-        "ended": record.ended,
-        "last_time_ms": record.last_time,
-    })
-    .to_string()
 }

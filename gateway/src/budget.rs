@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll};
 
+#[expect(clippy::disallowed_types, reason = "see the queue of those who wait")]
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -25,6 +26,7 @@ struct Shared {
     used: AtomicU64,
     /// How many wait; kept beside the queue, so that giving back looks at an atomic only.
     waiting: AtomicUsize,
+    #[expect(clippy::disallowed_types, reason = "only who has to wait for memory takes it, and nobody waits while holding it")]
     queue: Mutex<VecDeque<Waiter>>,
 }
 
@@ -38,7 +40,7 @@ impl Budget {
     #[must_use]
     pub fn new(total: u64) -> Self {
         let (used, waiting) = (AtomicU64::new(0), AtomicUsize::new(0));
-        Self(Arc::new(Shared { total, used, waiting, queue: Mutex::default() }))
+        Self(Arc::new(Shared { total, used, waiting, queue: Default::default() }))
     }
 
     /// The bound.

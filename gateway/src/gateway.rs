@@ -29,10 +29,13 @@ use crate::source::server::{self, ServerSettings};
 use crate::source::service::Service;
 use crate::stop::{Stop, Stopper};
 use crate::store::disk::RealDisk;
-use crate::store::events::{EventLog, EventLogOptions};
+use crate::store::events::EventLog;
+use crate::store::inspect;
 use crate::store::lines::{LineStore, LineThreads};
-use crate::store::{Parts, StoreError};
+use crate::store::retention::plan::RetentionSettings;
+use crate::store::{Logs, Parts, Position, SpaceGate, StoreError};
 use crate::tasklog::{CURSOR, TaskLog};
+use crate::upkeep::{Charge, Pace, Upkeep};
 
 /// All that can be set of the data plane; see the README for what each does.
 #[derive(Debug, Clone)]
@@ -65,6 +68,8 @@ pub struct GatewaySettings {
     pub stock_agents: bool,
     /// How long open streams may go on once the gateway stops.
     pub grace: Duration,
+    /// What is kept, and for how long.
+    pub retention: RetentionSettings,
 }
 
 /// The data plane.
@@ -75,6 +80,7 @@ pub struct Gateway {
     events: EventLog,
     logs: Arc<LogIngest>,
     event_ingest: Arc<EventIngest>,
+    gate: SpaceGate,
     messages: Budget,
     tokens: Option<Arc<Tokens>>,
     replay: Replay,
@@ -90,35 +96,26 @@ impl Gateway {
     /// # Errors
     /// The store is in use, damaged beyond what can be set aside, or cannot be read or written.
     pub fn open(settings: GatewaySettings, tokens: Option<Tokens>, clock: Clock) -> Result<Self, StoreError> {
+        crate::metrics::describe();
         let parts = Parts::open(Arc::new(RealDisk), &settings.path)?;
         let memory = MemoryShares::of(settings.memory);
-        let (lines, appender, line_threads) = LineStore::open(
-            Arc::clone(&parts.disk),
-            &parts.lines_dir(),
-            parts.options(crate::store::segment::LogKind::Lines, settings.segment_bytes, &clock),
-            Arc::clone(&parts.index),
-            parts.meta.epoch(),
-            settings.sync_interval,
-        )?;
-        let (events, recovery) = EventLog::open(EventLogOptions {
-            disk: Arc::clone(&parts.disk),
-            dir: parts.events_dir(),
-            segments: parts.options(crate::store::segment::LogKind::Events, settings.segment_bytes, &clock),
-            index: Arc::clone(&parts.index),
-        })?;
+        let Logs { lines, appender, line_threads, events, recovery } =
+            parts.open_logs(settings.segment_bytes, settings.sync_interval, &clock)?;
         tracing::debug!(?recovery, "event log open");
-        let shard_settings =
-            ShardSettings { shards: shards(settings.shards), write_interval: settings.write_interval };
-        let (shards, shard_threads) =
-            Shards::start(&appender, shard_settings).map_err(|error| StoreError::io("start a thread for", &settings.path, error))?;
+        let no_thread = |error| StoreError::io("start a thread for", &settings.path, error);
+        let shard_settings = ShardSettings { shards: shards(settings.shards), write_interval: settings.write_interval };
+        let (shards, shard_threads) = Shards::start(&appender, shard_settings).map_err(no_thread)?;
         let access = Arc::new(AllowAll);
         let lookup = Arc::new(NoLookup);
         let tokens = tokens.map(Arc::new);
         let pool = BufferPool::new(memory.buffers);
         let line_budget = Budget::new(memory.lines);
+        let messages = Budget::new(memory.messages);
+        let gate = SpaceGate::new(&settings.path);
         let logs = Arc::new(LogIngest {
             shards,
             store: Arc::clone(&lines),
+            gate: gate.clone(),
             access: access.clone(),
             limits: settings.decode,
             decoder: Decoder::new(settings.decode, Arc::clone(&pool), line_budget.clone()),
@@ -126,7 +123,7 @@ impl Gateway {
             clock: clock.clone(),
         });
         let max_event = usize::try_from(settings.max_event).unwrap_or(usize::MAX);
-        let event_ingest = Arc::new(EventIngest::new(events.clone(), clock.clone(), max_event));
+        let event_ingest = Arc::new(EventIngest::new(events.clone(), gate.clone(), clock.clone(), max_event));
         let replay_settings = ReplaySettings {
             max_connections: settings.readers,
             memory: memory.readers,
@@ -140,15 +137,26 @@ impl Gateway {
         let task_log = TaskLog {
             events: events.follow(parts.meta.cursor(CURSOR)),
             logs: Arc::clone(&logs),
-            decoder: Decoder::new(event_limits, pool, line_budget),
+            decoder: Decoder::new(event_limits, pool, line_budget.clone()),
             meta: Arc::clone(&parts.meta),
             lookup,
         };
         let task_log = tokio::spawn(task_log.run(stopper.wish()));
-        drop(appender);
-        let messages = Budget::new(memory.messages);
+        let charge = Charge {
+            disk: Arc::clone(&parts.disk),
+            path: settings.path.clone(),
+            meta: Arc::clone(&parts.meta),
+            index: Arc::clone(&parts.index),
+            lines: appender,
+            events: events.clone(),
+            gate: gate.clone(),
+            budgets: vec![("lines", line_budget), ("messages", messages.clone())],
+            clock,
+        };
+        let upkeep = Upkeep::start(charge, settings.retention, Pace::default()).map_err(no_thread)?;
         Ok(Self {
             settings,
+            gate,
             parts,
             lines,
             events,
@@ -158,7 +166,7 @@ impl Gateway {
             tokens,
             replay,
             stopper,
-            threads: Mutex::new(Some(Threads { task_log, shards: shard_threads, lines: line_threads })),
+            threads: Mutex::new(Some(Threads { task_log, upkeep, shards: shard_threads, lines: line_threads })),
         })
     }
 
@@ -188,10 +196,8 @@ impl Gateway {
             connections: self.settings.connections,
             grace: self.settings.grace,
         };
-        let messages = AnnouncedLengths {
-            max_message: self.settings.max_message as u64,
-            ..AnnouncedLengths::new(self.messages.clone())
-        };
+        let messages =
+            AnnouncedLengths { max_message: self.settings.max_message as u64, ..AnnouncedLengths::new(self.messages.clone()) };
         server::serve(listener, routes, messages, settings, stop).await;
     }
 
@@ -207,6 +213,7 @@ impl Gateway {
     /// Why it does not.
     pub fn ready(&self) -> Result<(), StoreError> {
         self.lines.accepts()?;
+        self.gate.check()?;
         self.events.segments().poisoned().map_or(Ok(()), |why| Err(StoreError::Poisoned { why }))
     }
 
@@ -226,6 +233,8 @@ impl Gateway {
         let (logs, lines, events, meta) =
             (Arc::clone(&self.logs), Arc::clone(&self.lines), self.events.clone(), Arc::clone(&self.parts.meta));
         let closed = tokio::task::spawn_blocking(move || {
+            threads.upkeep.stop();
+            lines.close();
             logs.shards.close();
             threads.shards.join();
             threads.lines.join();
@@ -233,7 +242,7 @@ impl Gateway {
             // After a poisoning nobody knows what is on disk: the next start must not take it for a clean end.
             match lines.accepts() {
                 Ok(()) if events.segments().poisoned().is_none() => meta.close_clean(),
-                _ => Ok(()),
+                _ => meta.note_poisoned(),
             }
         });
         match closed.await {
@@ -247,39 +256,45 @@ impl Gateway {
 /// What works on the store, to be waited for at the end.
 struct Threads {
     task_log: JoinHandle<()>,
+    upkeep: Upkeep,
     shards: ShardThreads,
     lines: LineThreads,
+}
+
+/// What [`reindex`] has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reindexed {
+    /// Log streams.
+    pub streams: u64,
+    /// Lines in them.
+    pub lines: u64,
+    /// Frames of the event log: events, dead letters, marks.
+    pub events: u64,
 }
 
 /// Deletes the index of the store in `path` and builds it anew from the logs.
 ///
 /// # Errors
 /// As [`Gateway::open`].
-pub fn reindex(path: &Path) -> Result<(), StoreError> {
+pub fn reindex(path: &Path) -> Result<Reindexed, StoreError> {
     let parts = Parts::open_without_index(Arc::new(RealDisk), path)?;
-    let clock = Clock::system();
-    let segment_bytes = 256 << 20;
-    let (lines, appender, threads) = LineStore::open(
-        Arc::clone(&parts.disk),
-        &parts.lines_dir(),
-        parts.options(crate::store::segment::LogKind::Lines, segment_bytes, &clock),
-        Arc::clone(&parts.index),
-        parts.meta.epoch(),
-        Duration::from_secs(1),
-    )?;
+    // Nothing is appended, so that the size of segments does not matter.
+    let Logs { lines, appender, line_threads, events, recovery } =
+        parts.open_logs(Position::MAX, Duration::from_secs(1), &Clock::system())?;
     drop((lines, appender));
-    threads.join();
-    let (events, _) = EventLog::open(EventLogOptions {
-        disk: Arc::clone(&parts.disk),
-        dir: parts.events_dir(),
-        segments: parts.options(crate::store::segment::LogKind::Events, segment_bytes, &clock),
-        index: Arc::clone(&parts.index),
-    })?;
+    line_threads.join();
     events.close();
-    parts.meta.close_clean()
+    let mut reindexed = Reindexed { streams: 0, lines: 0, events: recovery.frames };
+    for stream in inspect::streams(&*parts.index) {
+        reindexed.streams += 1;
+        reindexed.lines += stream?.1.lines;
+    }
+    parts.meta.close_clean()?;
+    Ok(reindexed)
 }
 
-/// How the memory there is gets divided. What is left, three sixteenths, is for the process itself.
+/// How the memory there is gets divided. What is left is for the process itself, and for lines that are for a moment there twice:
+/// as they came and compressed.
 struct MemoryShares {
     /// Messages that are announced and not yet handled.
     messages: u64,
@@ -297,7 +312,7 @@ impl MemoryShares {
     fn of(memory: u64) -> Self {
         let part = memory / 16;
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-        Self { messages: 4 * part, lines: 4 * part, windows: 2 * part, readers: size(2 * part), buffers: size(part / 2) }
+        Self { messages: 4 * part, lines: 3 * part, windows: part, readers: size(2 * part), buffers: size(part / 2) }
     }
 }
 

@@ -58,11 +58,20 @@ pub enum Command {
 pub enum StoreCommand {
     /// Read everything and say what is damaged; exit code 1 if something is
     Verify(SettingsArgs),
-    /// List the step runs that have lines
+    /// List the step runs that have lines, or the events
     Ls {
+        /// The events instead, in the order in which they were taken
+        #[arg(long)]
+        events: bool,
         /// One JSON object a line
         #[arg(long)]
         json: bool,
+        /// List the events instead
+        #[arg(long)]
+        events: bool,
+        /// List the events that could not be accepted instead, and why
+        #[arg(long, conflicts_with = "events")]
+        dead_letters: bool,
         /// Where settings come from.
         #[command(flatten)]
         settings: SettingsArgs,

@@ -1,4 +1,4 @@
-//! The command line: what can be said ([`args`]), and who does it.
+//! The command line: what can be said (`args`), and who does it.
 //!
 //! Data go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage; `push -- command` ends with the
 //! command's own code.
@@ -41,16 +41,21 @@ fn run(command: Command) -> ExitCode {
                 sound => outcome(sound.map(drop)),
             })
         }
-        Command::Store(StoreCommand::Ls { json, settings }) => {
-            loaded(load(settings.into()), |loaded| outcome(store::list(&loaded.settings, json, &mut io::stdout().lock())))
+        Command::Store(StoreCommand::Ls { json, events, dead_letters, settings }) => {
+            let what = match (events, dead_letters) {
+                (_, true) => store::What::DeadLetters,
+                (true, _) => store::What::Events,
+                _ => store::What::Streams,
+            };
+            loaded(load(settings.into()), |loaded| outcome(store::list(&loaded.settings, what, json, &mut io::stdout().lock())))
         }
         Command::Store(StoreCommand::Reindex(settings)) => {
-            loaded(load(settings.into()), |loaded| outcome(store::reindex(&loaded.settings)))
+            loaded(load(settings.into()), |loaded| outcome(store::reindex(&loaded.settings, &mut io::stdout().lock())))
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arcgate::command(), "arcgate", &mut script);
-            outcome(io::stdout().write_all(&script))
+            print(&String::from_utf8_lossy(&script))
         }
     }
 }
@@ -71,7 +76,11 @@ fn loaded(settings: Result<Loaded, SettingsError>, act: impl FnOnce(&Loaded) -> 
 }
 
 fn print(text: &str) -> ExitCode {
-    outcome(io::stdout().write_all(text.as_bytes()))
+    match io::stdout().write_all(text.as_bytes()) {
+        // Our reader has all it wants, as in `… | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        written => outcome(written),
+    }
 }
 
 fn outcome<E: std::error::Error>(outcome: Result<(), E>) -> ExitCode {

@@ -23,6 +23,7 @@ impl Shutdown {
             let _ = asked.send(true);
             let second = either(&mut term, &mut int).await;
             tracing::warn!(signal = second, "ended before the stop was complete");
+            #[expect(clippy::disallowed_methods, reason = "the second signal means: now")]
             std::process::exit(128 + second);
         });
         Ok(Self(shutdown))
@@ -32,7 +33,7 @@ impl Shutdown {
     pub async fn asked(mut self) {
         // If the listener is gone there is nobody who could still ask.
         if self.0.wait_for(|asked| *asked).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

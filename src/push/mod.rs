@@ -1,8 +1,8 @@
 //! `arcgate push`: sends the output of a command, a file or stdin to a gateway, and never harms a build.
 //!
-//! [`command`] runs the command and [`pipes`] pass its output on, or [`input`] reads; both put whole [`lines`] into the [`spool`],
-//! which counts them and never makes a command wait. The [`uplink`], a thread of its own, delivers: lines by [`session`], events by
-//! [`events`] from the [`outbox`] on disk. At the end the uplink is given some time, and what did not arrive is said on stderr.
+//! `command` runs the command and `pipes` pass its output on, or `input` reads; both put whole `lines` into the `spool`,
+//! which counts them and never makes a command wait. The `uplink`, a thread of its own, delivers: lines by `session`, events by
+//! `events` from the `outbox` on disk. At the end the uplink is given some time, and what did not arrive is said on stderr.
 
 mod command;
 mod event;

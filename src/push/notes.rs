@@ -1,5 +1,7 @@
 //! What push has to say to people, on stderr, between the lines of their build: little, and nothing twice.
 
+#![expect(clippy::disallowed_types, reason = "held for a line on stderr, at most five times")]
+
 use std::io::Write;
 use std::sync::Arc;
 

@@ -3,6 +3,8 @@
 //! A thread a pipe, because they must go on whatever the rest of the process waits for. A thread waits for the command and for
 //! its own output only, as the command itself would.
 
+#![expect(clippy::disallowed_types, reason = "held by the pipe's thread, and once by the one who waits for its end")]
+
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
@@ -100,6 +102,7 @@ fn write_all(to: &mut File, mut bytes: &[u8]) -> io::Result<()> {
         match to.write(bytes) {
             Ok(count) => bytes = &bytes[count..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            #[expect(clippy::disallowed_methods, reason = "a thread of its own, not one of a runtime")]
             Err(error) if error.kind() == ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(1)),
             Err(error) => return Err(error),
         }

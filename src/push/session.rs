@@ -45,7 +45,7 @@ pub(crate) async fn deliver(target: &Target, about: &Identity, spool: &SharedSpo
         };
         if let Err(why) = connection.await {
             notes.say(&format!("lines and events wait, and go when the gateway is back: {why}"));
-            sleep(backoff.next()).await;
+            sleep(backoff.wait()).await;
         }
     }
 }

@@ -1,5 +1,10 @@
 //! The spool between those who write lines (threads that must never wait for a network) and the one who sends them.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "writers are threads that must never wait for a channel to have room; held for a copy of bytes"
+)]
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -77,6 +82,7 @@ pub(crate) fn now() -> Millis {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::disallowed_methods)]
     use super::*;
     use std::time::Instant;
 

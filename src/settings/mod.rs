@@ -2,7 +2,7 @@
 //! environment.
 //!
 //! Four sources, the later winning: the table's defaults, a file (`arcgate.toml` or `--config FILE`), variables such as
-//! `ARCGATE_GRPC__LISTEN`, flags (`--set grpc.listen=…`). Each source is a list of [`source::Given`] texts, so that all four go
+//! `ARCGATE_GRPC__LISTEN`, flags (`--set grpc.listen=…`). Each source is a list of `source::Given` texts, so that all four go
 //! through the same parser and every complaint names its place. Nothing else in the project reads settings' files, variables
 //! or flags.
 

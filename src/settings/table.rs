@@ -1,4 +1,4 @@
-//! The table of settings. A new setting is one row here and one field in [`super::schema`].
+//! The table of settings. A new setting is one row here and one field in `super::schema`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -86,7 +86,7 @@ pub static KEYS: &[Key] = &[
         "How long a repeated event is recognised as one. Event segments are kept at least as long."),
     key("events.dedup_bytes", "4GiB", Kind::Bytes(MIB, 64 * TIB, |s| &mut s.events.dedup_bytes),
         "Disk for recognising repeats; past it, the busiest agent's oldest entries go first."),
-    key("events.max_event", "64MiB", Kind::Bytes(KIB, 100 * MIB, |s| &mut s.events.max_event),
+    key("events.max_event", "100MiB", Kind::Bytes(KIB, 100 * MIB, |s| &mut s.events.max_event),
         "A larger event is passed and kept as a dead letter."),
     key("logs.max_line", "1MiB", Kind::Bytes(64, 4 * MIB, |s| &mut s.logs.max_line),
         "A longer line is cut and marked as cut."),

@@ -97,7 +97,8 @@ pub fn within<T: PartialOrd>(value: T, min: &T, max: &T, show: impl Fn(&T) -> St
 /// A size as people write it, exact.
 #[must_use]
 pub fn show_bytes(bytes: &u64) -> String {
-    let (name, factor) = SIZES[..5].iter().rev().find(|(_, factor)| bytes % factor == 0 && bytes >= factor).unwrap_or(&SIZES[0]);
+    let (name, factor) =
+        SIZES[..5].iter().rev().find(|(_, factor)| bytes.is_multiple_of(*factor) && bytes >= factor).unwrap_or(&SIZES[0]);
     format!("{}{name}", bytes / factor)
 }
 

@@ -1,7 +1,7 @@
 //! `arcgate tail`: shows a step run's log, history and live, over WebSocket; comes back after a break and misses nothing.
 //!
-//! [`connection`] speaks with the gateway, [`message`] says what goes over the wire, [`cursor`] knows which line is next and what to
-//! ask for after a break, [`print`] writes lines to stdout and everything else to stderr.
+//! `connection` speaks with the gateway, `message` says what goes over the wire, `cursor` knows which line is next and what to
+//! ask for after a break, `print` writes lines to stdout and everything else to stderr.
 
 mod connection;
 mod cursor;
@@ -93,7 +93,7 @@ async fn follow(options: &Options, printer: &mut Printer) -> Result<(), TailErro
         if !std::mem::replace(&mut told, true) {
             printer.note(&format!("{why}; trying again"));
         }
-        sleep(backoff.next()).await;
+        sleep(backoff.wait()).await;
     }
 }
 

@@ -82,8 +82,7 @@ pub enum FormatError {
 /// [`MAX_RAW_BYTES`], counts that contradict each other.
 pub fn encode(block: &Block) -> Result<[Bytes; 2], FormatError> {
     let mut fixed = Fixed {
-        flags: (u8::from(block.agent_counted) * AGENT_COUNTED)
-            | (u8::from(block.origin.is_some()) * FROM_EVENT),
+        flags: (u8::from(block.agent_counted) * AGENT_COUNTED) | (u8::from(block.origin.is_some()) * FROM_EVENT),
         ..Fixed::default()
     };
     check_numbers(block.first_line, block.lines)?;

@@ -27,15 +27,7 @@ fn run(lines: u32, time: Millis) -> Run {
 }
 
 fn block(lines: u32, content: Content) -> Block {
-    Block {
-        step_run: id("step-1"),
-        first_line: 1,
-        lines,
-        epoch: 0,
-        agent_counted: false,
-        origin: None,
-        content,
-    }
+    Block { step_run: id("step-1"), first_line: 1, lines, epoch: 0, agent_counted: false, origin: None, content }
 }
 
 fn text(codec: Codec, raw: &str, skip: u32, runs: Vec<Run>) -> Content {

@@ -90,7 +90,7 @@ impl Decoder {
         let buffer = BufferPool::size_for(usize::try_from(raw).unwrap_or(usize::MAX)) as u64;
         match (batch.compression, batch.format) {
             (Compression::None, Format::Text) => raw,
-            (Compression::None, Format::Records) | (_, Format::Text) => buffer,
+            (_, Format::Text) => buffer,
             (_, Format::Records) => 2 * buffer,
         }
     }

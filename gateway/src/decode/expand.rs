@@ -19,6 +19,8 @@ use super::{BatchBytes, Compression, DecodeError, error::Found};
 const GUESS: u64 = 64 << 10;
 /// What compressed text commonly decompresses to, times its own size.
 const RATIO: u64 = 8;
+/// What deflate decompresses to at most, times its own size.
+const DEFLATE_RATIO: u64 = 1032;
 const FRAME_MAGIC: [u8; 4] = [0x28, 0xB5, 0x2F, 0xFD];
 /// zstd's errors are its error numbers as negative sizes.
 const NO_ROOM: usize = (ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall as usize).wrapping_neg();
@@ -33,7 +35,9 @@ pub(super) fn expected(batch: &BatchBytes, limit: u64) -> u64 {
         // Of the last member only, and mod 2^32; but one member under 4 GiB is what people send.
         (Compression::Gzip, 0) => batch.data.last_chunk().map(|size| u64::from(u32::from_le_bytes(*size))),
     };
-    said.unwrap_or_else(|| guess(data)).min(limit)
+    // A size that cannot be, is not believed: a buffer for gzip is filled with zeros first.
+    let most = if batch.compression == Compression::Gzip { data.saturating_mul(DEFLATE_RATIO).max(GUESS) } else { limit };
+    said.unwrap_or_else(|| guess(data)).min(most).min(limit)
 }
 
 /// The text of a batch in a buffer of its own.

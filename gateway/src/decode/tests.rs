@@ -290,6 +290,22 @@ async fn what_turns_out_to_be_large_moves_to_a_blocking_thread() {
 }
 
 #[test]
+fn a_small_batch_that_claims_to_be_large_takes_no_large_buffer() {
+    let mut lying = gzip(b"small\n");
+    let end = lying.len();
+    lying[end - 4..].copy_from_slice(&(60 * MB as u32).to_le_bytes());
+    let decoder = decoder(DecodeLimits::default(), 64 * MB);
+    assert!(!decoder.is_large(&batch(Compression::Gzip, lying.clone())));
+    let budget = Budget::new(MB);
+    let raw_size = 60 * MB as u32;
+    for raw_size in [0, raw_size] {
+        let sent = BatchBytes { raw_size, ..batch(Compression::Gzip, lying.clone()) };
+        let error = decoder.decode(&sent, budget.try_take(0).unwrap()).unwrap_err();
+        assert!(!error.is_retryable(), "{error}");
+    }
+}
+
+#[test]
 fn broken_bytes_are_refused_with_where_and_why() {
     let text = "some text that is compressed\n".repeat(100);
     for (compression, whole) in [(Compression::Zstd, zstd(text.as_bytes())), (Compression::Gzip, gzip(text.as_bytes()))] {

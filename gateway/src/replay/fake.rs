@@ -108,15 +108,8 @@ impl Fake {
                 let position = self.next_position.fetch_add(64, Ordering::SeqCst);
                 let place = BlockRef { first_line, lines, position };
                 let epoch = self.epoch.load(Ordering::SeqCst);
-                let block = Block {
-                    step_run: id(step_run),
-                    first_line,
-                    lines,
-                    epoch,
-                    agent_counted: false,
-                    origin: None,
-                    content,
-                };
+                let block =
+                    Block { step_run: id(step_run), first_line, lines, epoch, agent_counted: false, origin: None, content };
                 if stream.epochs.last().is_none_or(|(last, _)| *last < epoch) {
                     stream.epochs.push((epoch, first_line));
                 }

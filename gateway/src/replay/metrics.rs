@@ -1,6 +1,6 @@
 //! What is counted about readers.
 
-use metrics::{Counter, Gauge, counter, describe_counter, describe_gauge, gauge};
+use metrics::{Counter, Gauge, counter, gauge};
 
 /// Handles of the readers' metrics.
 #[derive(Clone)]
@@ -28,15 +28,6 @@ pub(super) struct Metrics {
 impl Metrics {
     /// Handles at the recorder that is installed now.
     pub(super) fn new() -> Self {
-        describe_gauge!("arcgate_replay_connections", "WebSocket connections that are open");
-        describe_gauge!("arcgate_replay_readers", "Log subscriptions that are open");
-        describe_gauge!("arcgate_replay_lag_lines", "Lines written but not yet sent to their readers, summed over all readers");
-        describe_counter!("arcgate_replay_lines_total", "Lines sent to readers");
-        describe_counter!("arcgate_replay_gaps_total", "Gap entries sent to readers");
-        describe_counter!("arcgate_replay_bytes_total", "Bytes sent to readers");
-        describe_counter!("arcgate_replay_refused_total", "WebSocket connections refused: no valid token, or too many");
-        describe_counter!("arcgate_replay_errors_total", "WebSocket requests answered with an error");
-        describe_counter!("arcgate_replay_silent_total", "WebSocket connections closed because the client was silent");
         Self {
             connections: gauge!("arcgate_replay_connections"),
             readers: gauge!("arcgate_replay_readers"),

@@ -1,8 +1,10 @@
 //! The lines of one stream that wait to be written: small batches grow together into one block, which is compressed once.
 
+use std::cell::RefCell;
 use std::time::Instant;
 
 use bytes::Bytes;
+use lz4_flex::block::{compress_into, get_maximum_output_size};
 use memchr::memchr_iter;
 
 use crate::block::format;
@@ -10,6 +12,7 @@ use crate::block::{Block, Codec, Content, EventOrigin, Run};
 use crate::budget::Permit;
 use crate::decode::Piece;
 use crate::id::StepRunId;
+use crate::store::lines::fold::TextFacts;
 
 /// A block that small batches grow into is closed at this size: large enough to compress well, small enough for a reader to
 /// get at its last line quickly.
@@ -45,38 +48,64 @@ struct Open {
 }
 
 impl Pending {
-    /// Adds the lines of `piece` after its first `skip`; the first that counts has number `first_line`.
-    pub(super) fn add(&mut self, of: &Identity<'_>, first_line: u64, skip: u32, piece: Piece, origin: Option<EventOrigin>) {
+    /// Adds the lines of `piece` after its first `skip`; the first that counts has number `first_line`. Says what a block that is
+    /// read back tells of them.
+    pub(super) fn add(
+        &mut self,
+        of: &Identity<'_>,
+        first_line: u64,
+        skip: u32,
+        piece: Piece,
+        origin: Option<EventOrigin>,
+    ) -> TextFacts {
         let lines = piece.lines - skip;
         if piece.codec != Codec::Plain || piece.bytes.len() >= ALONE_BYTES || origin.is_some() {
             self.close(of);
+            let facts = TextFacts::of(piece.raw_bytes, &piece.runs);
             let (codec, bytes) = if piece.codec == Codec::Plain { compress(&piece.bytes) } else { (piece.codec, piece.bytes) };
             self.bytes += bytes.len();
             let content = Content::Text { codec, raw_bytes: piece.raw_bytes, skip, runs: piece.runs, bytes };
             self.closed.push(of.block(first_line, lines, origin, content));
-            return;
+            return facts;
         }
         let (text, runs) = without_first(skip, &piece);
         let fits = |open: &Open| {
-            open.first_line + u64::from(open.lines) == first_line && open.text.len() + text.len() < COALESCED_BYTES && open.runs.len() + piece.runs.len() <= format::MAX_RUNS
+            open.first_line + u64::from(open.lines) == first_line
+                && open.text.len() + text.len() < COALESCED_BYTES
+                && open.runs.len() + piece.runs.len() <= format::MAX_RUNS
         };
         if !self.open.as_ref().is_some_and(fits) {
             self.close(of);
         }
         let open = self.open.get_or_insert_with(|| Open { first_line, lines: 0, runs: Vec::new(), text: Vec::new() });
+        let before = open.text.len();
         if open.text.last().is_some_and(|last| *last != b'\n') {
             open.text.push(b'\n');
         }
         open.text.extend_from_slice(text);
         open.lines += lines;
-        runs.for_each(|run| append_run(&mut open.runs, run));
-        self.bytes += text.len();
+        let mut facts = TextFacts { raw_bytes: (open.text.len() - before) as u32, newest: 0 };
+        for run in runs {
+            facts.newest = facts.newest.max(run.time);
+            append_run(&mut open.runs, run);
+        }
+        self.bytes += open.text.len() - before;
+        facts
     }
 
-    /// Adds a gap.
-    pub(super) fn add_gap(&mut self, of: &Identity<'_>, first_line: u64, lines: u32, gap: Content) {
+    /// Adds a gap, and gives it back as it will be read.
+    pub(super) fn add_gap(
+        &mut self,
+        of: &Identity<'_>,
+        first_line: u64,
+        lines: u32,
+        gap: Content,
+        origin: Option<EventOrigin>,
+    ) -> &Block {
         self.close(of);
-        self.closed.push(of.block(first_line, lines, None, gap));
+        let at = self.closed.len();
+        self.closed.push(of.block(first_line, lines, origin, gap));
+        &self.closed[at]
     }
 
     /// Keeps the memory that lines take until they are written.
@@ -124,10 +153,23 @@ impl Identity<'_> {
     }
 }
 
+thread_local! {
+    /// Where a shard's thread compresses into: it must be as large as the text could become, and what is kept is not.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// LZ4: a third of zstd's cost, and half again its size; what must be small is compressed by its agent.
 fn compress(text: &[u8]) -> (Codec, Bytes) {
-    let compressed = lz4_flex::block::compress(text);
-    if compressed.len() < text.len() { (Codec::Lz4, compressed.into()) } else { (Codec::Plain, Bytes::copy_from_slice(text)) }
+    SCRATCH.with_borrow_mut(|scratch| {
+        let room = get_maximum_output_size(text.len());
+        if scratch.len() < room {
+            scratch.resize(room, 0);
+        }
+        match compress_into(text, scratch) {
+            Ok(length) if length < text.len() => (Codec::Lz4, Bytes::copy_from_slice(&scratch[..length])),
+            _ => (Codec::Plain, Bytes::copy_from_slice(text)),
+        }
+    })
 }
 
 /// The piece's text and runs after its first `skip` lines.

@@ -11,7 +11,10 @@ use tokio::sync::Semaphore;
 use super::Submission;
 
 /// Batches that wait for a shard. Their memory is bounded by the budget; this bounds their number.
-const SLOTS: usize = 1024;
+pub(super) const SLOTS: usize = 1024;
+
+/// How often a worker looks whether those on the way in have come, once the queue is closed.
+const CLOSING: Duration = Duration::from_millis(1);
 
 /// See the module.
 #[derive(Debug)]
@@ -61,11 +64,17 @@ impl Queue {
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         self.slots.close();
-        self.asleep.store(true, Ordering::SeqCst);
+        // Reads what the worker wrote when it went to sleep, and so finds its thread.
+        self.asleep.swap(true, Ordering::SeqCst);
         self.wake();
     }
 
-    pub(super) fn is_closed(&self) -> bool {
+    /// Whether it is closed, nothing is inside, and nobody who had found a slot before is still on the way in.
+    pub(super) fn is_drained(&self) -> bool {
+        self.is_closed() && self.slots.available_permits() == SLOTS
+    }
+
+    fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
     }
 
@@ -74,15 +83,14 @@ impl Queue {
     }
 
     /// Sleeps until a batch comes, the queue closes, or `until`. Called by the worker's thread only.
-    pub(super) fn sleep(&self, until: Option<Instant>) {
+    pub(super) fn sleep(&self, until: Instant) {
         self.worker.get_or_init(std::thread::current);
         self.asleep.store(true, Ordering::SeqCst);
         // Whoever pushed before it could see the worker asleep is seen here.
-        if self.waiting.is_empty() && !self.is_closed() {
-            match until {
-                Some(until) => std::thread::park_timeout(until.saturating_duration_since(Instant::now())),
-                None => std::thread::park(),
-            }
+        if self.waiting.is_empty() {
+            let until = until.saturating_duration_since(Instant::now());
+            // Once closed, nobody rings for having left without pushing.
+            std::thread::park_timeout(if self.is_closed() { until.min(CLOSING) } else { until });
         }
         self.asleep.store(false, Ordering::SeqCst);
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::pending::{Identity, Pending};
-use super::submission::{MAX_LINE, Numbering, Payload, Refusal, Submission};
+use super::submission::{Lost, MAX_LINE, Numbering, Payload, Refusal, Submission};
 use crate::block::{Content, EventOrigin, GapReason};
 use crate::decode::Piece;
 use crate::id::StepRunId;
@@ -56,27 +56,25 @@ impl Stream {
 
     /// Numbers a batch's lines and keeps the new ones. What is refused leaves nothing behind.
     pub(super) fn add(&mut self, batch: &mut Submission, epoch: u32) -> Result<Counts, Refusal> {
-        let record = match &mut self.record {
-            Some(record) => {
-                check_owner(record, batch)?;
-                record
+        let counting = match batch.numbering {
+            Numbering::Agent { .. } => {
+                // Lines it dropped were none of this count: the agent's own numbers show that they are missing.
+                batch.lost = Lost::default();
+                Counting::Agent(batch.agent.clone())
             }
-            None => self.record.insert(fold::new_record(match batch.numbering {
-                Numbering::Agent { .. } => Counting::Agent(batch.agent.clone()),
-                Numbering::Gateway { .. } | Numbering::Event { .. } => Counting::Gateway,
-            })),
+            Numbering::Gateway { .. } | Numbering::Event { .. } => Counting::Gateway,
         };
+        if let Some(record) = &self.record {
+            check_owner(record, batch)?;
+        }
+        check_numbers(self.next_line(), batch)?;
+        let record = self.record.get_or_insert_with(|| fold::new_record(counting.clone()));
+        if fold::is_undecided(record) {
+            record.counting = counting;
+        }
         if record.pipeline_id.is_empty() && !batch.pipeline_id.is_empty() {
             record.pipeline_id = Arc::clone(&batch.pipeline_id);
             self.mark = true;
-        }
-        let lines_coming = batch.payload.lines() + batch.lost.lines;
-        let first = match batch.numbering {
-            Numbering::Agent { first_line } => first_line,
-            Numbering::Gateway { .. } | Numbering::Event { .. } => record.next_line,
-        };
-        if first.saturating_add(lines_coming) > MAX_LINE + 1 {
-            return Err(Refusal::TooManyLines { step_run: batch.step_run.clone() });
         }
         let mut adder = Adder {
             identity: Identity {
@@ -93,13 +91,13 @@ impl Stream {
         if batch.lost.more {
             adder.gap_of_unknown_size(GapReason::QueueFull, batch.arrived);
         }
-        match std::mem::replace(&mut batch.payload, Payload::Unreadable) {
-            Payload::Unreadable => adder.gap_of_unknown_size(GapReason::Unreadable, batch.arrived),
-            Payload::Lines(pieces) => match batch.numbering {
-                Numbering::Gateway { .. } => adder.append(pieces),
-                Numbering::Agent { first_line } => adder.place(first_line, pieces),
-                Numbering::Event { position } => adder.append_from_event(position, pieces),
-            },
+        let payload = std::mem::replace(&mut batch.payload, Payload::Lines(Vec::new()));
+        match (payload, batch.numbering) {
+            (Payload::Unreadable, Numbering::Event { position }) => adder.gap_from_event(position, batch.arrived),
+            (Payload::Unreadable, _) => adder.gap_of_unknown_size(GapReason::Unreadable, batch.arrived),
+            (Payload::Lines(pieces), Numbering::Gateway { .. }) => adder.append(pieces),
+            (Payload::Lines(pieces), Numbering::Agent { first_line }) => adder.place(first_line, pieces),
+            (Payload::Lines(pieces), Numbering::Event { position }) => adder.append_from_event(position, pieces),
         }
         let counts = adder.counts;
         if batch.end_of_log && !record.ended {
@@ -125,18 +123,30 @@ impl Stream {
     }
 }
 
+/// Whether the batch may add to the stream. What decides who counts is the first block: before that there is nothing to be
+/// consistent with. An event that only says that nothing follows brings no line, so it fits any stream.
 fn check_owner(record: &StreamRecord, batch: &Submission) -> Result<(), Refusal> {
     let step_run = batch.step_run.clone();
     match (&record.counting, batch.numbering) {
+        _ if fold::is_undecided(record) => Ok(()),
+        (_, Numbering::Event { .. }) if !batch.brings_something() => Ok(()),
         (Counting::Gateway, Numbering::Agent { .. }) => Err(Refusal::NumberedByGateway { step_run }),
-        (Counting::Agent(owner), _) if *owner != batch.agent => {
-            Err(Refusal::ForeignWriter { step_run, owner: owner.clone() })
-        }
-        (Counting::Agent(_), Numbering::Gateway { .. } | Numbering::Event { .. }) => {
-            Err(Refusal::NumberedByAgent { step_run })
-        }
+        (Counting::Agent(owner), _) if *owner != batch.agent => Err(Refusal::ForeignWriter { step_run, owner: owner.clone() }),
+        (Counting::Agent(_), Numbering::Gateway { .. } | Numbering::Event { .. }) => Err(Refusal::NumberedByAgent { step_run }),
         _ => Ok(()),
     }
+}
+
+fn check_numbers(next_line: u64, batch: &Submission) -> Result<(), Refusal> {
+    let first = match batch.numbering {
+        Numbering::Agent { first_line } => first_line,
+        Numbering::Gateway { .. } | Numbering::Event { .. } => next_line,
+    };
+    let coming = batch.payload.lines().saturating_add(batch.lost.lines);
+    if first.saturating_add(coming) > MAX_LINE + 1 {
+        return Err(Refusal::TooManyLines { step_run: batch.step_run.clone() });
+    }
+    Ok(())
 }
 
 /// The numbers below a stored stream's next that no block holds.
@@ -205,11 +215,7 @@ impl Adder<'_> {
 
     /// The lines of an event come next, but for those that an earlier try has stored.
     fn append_from_event(&mut self, position: Position, pieces: Vec<Piece>) {
-        let stored = match self.record.origin {
-            Some(newest) if newest.position > position => u64::MAX,
-            Some(newest) if newest.position == position => newest.lines_done,
-            _ => 0,
-        };
+        let stored = self.stored_of_event(position);
         let mut passed = 0;
         for piece in pieces {
             let skip = stored.saturating_sub(passed).min(u64::from(piece.lines));
@@ -228,9 +234,17 @@ impl Adder<'_> {
             return;
         }
         self.counts.taken += u64::from(lines);
-        let (raw_bytes, time) = (piece.raw_bytes, piece.runs.last().map_or(0, |run| run.time));
-        fold::add_lines(self.record, first_line, lines, self.identity.epoch, raw_bytes, time, origin);
-        self.pending.add(&self.identity, first_line, skip, piece, origin);
+        let text = self.pending.add(&self.identity, first_line, skip, piece, origin);
+        fold::add_lines(self.record, first_line, lines, self.identity.epoch, text, origin);
+    }
+
+    /// How many of an event's lines an earlier try has stored.
+    fn stored_of_event(&self, position: Position) -> u64 {
+        match self.record.origin {
+            Some(newest) if newest.position > position => u64::MAX,
+            Some(newest) if newest.position == position => newest.lines_done,
+            _ => 0,
+        }
     }
 
     fn gap(&mut self, lines: u64, reason: GapReason, time: i64) {
@@ -238,16 +252,26 @@ impl Adder<'_> {
         while left > 0 {
             let some = u32::try_from(left).unwrap_or(u32::MAX);
             let first_line = self.record.next_line;
-            fold::add_gap(self.record, first_line, some, self.identity.epoch, time);
-            self.pending.add_gap(&self.identity, first_line, some, Content::Gap { reason, time });
+            self.keep_gap(first_line, some, Content::Gap { reason, time }, None);
             left -= u64::from(some);
         }
     }
 
     fn gap_of_unknown_size(&mut self, reason: GapReason, time: i64) {
-        let gap = Content::Gap { reason, time };
-        fold::add_gap(self.record, self.record.next_line, 0, self.identity.epoch, time);
-        self.pending.add_gap(&self.identity, self.record.next_line, 0, gap);
+        self.keep_gap(self.record.next_line, 0, Content::Gap { reason, time }, None);
+    }
+
+    /// An event's lines could not be read: that is shown once too.
+    fn gap_from_event(&mut self, position: Position, time: i64) {
+        if self.stored_of_event(position) == 0 {
+            let origin = EventOrigin { position, lines_done: u64::MAX };
+            self.keep_gap(self.record.next_line, 0, Content::Gap { reason: GapReason::Unreadable, time }, Some(origin));
+        }
+    }
+
+    fn keep_gap(&mut self, first_line: u64, lines: u32, gap: Content, origin: Option<EventOrigin>) {
+        let block = self.pending.add_gap(&self.identity, first_line, lines, gap, origin);
+        fold::add_block(self.record, block, 0);
     }
 
     /// Counts lines below the next number: late where nobody had brought them, else repeated.

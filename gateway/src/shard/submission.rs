@@ -113,7 +113,9 @@ pub struct Outcome {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Refusal {
     /// One agent counts this stream's lines, and it is another.
-    #[error("foreign_writer: step run {step_run} is written by agent {owner}, which numbers its lines; send under another step_id")]
+    #[error(
+        "foreign_writer: step run {step_run} is written by agent {owner}, which numbers its lines; send under another step_id"
+    )]
     ForeignWriter {
         /// The stream.
         step_run: StepRunId,
@@ -147,10 +149,12 @@ impl Submission {
     /// Whether it adds nothing: then it only asks how far the stream has got.
     #[must_use]
     pub fn is_question(&self) -> bool {
-        self.payload.lines() == 0
-            && matches!(self.payload, Payload::Lines(_))
-            && self.lost == Lost::default()
-            && !self.end_of_log
+        !self.brings_something() && self.lost == Lost::default() && !self.end_of_log
+    }
+
+    /// Whether it holds lines, or may have held some.
+    pub(super) fn brings_something(&self) -> bool {
+        self.payload.lines() > 0 || matches!(self.payload, Payload::Unreadable)
     }
 }
 

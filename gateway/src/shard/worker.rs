@@ -8,28 +8,28 @@ use super::ShardSettings;
 use super::queue::Queue;
 use super::recent::Recent;
 use super::stream::{Counts, Stream};
-use super::submission::{Numbering, Outcome, Refusal, Submission};
+use super::submission::{Numbering, Outcome, Payload, Refusal, Submission};
 use crate::id::StepRunId;
 use crate::store::lines::LineAppender;
 
 /// A stream with readers is written at least this often.
-const READER_INTERVAL: Duration = Duration::from_millis(2);
+pub(super) const READER_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Once this much waits in a shard, all of it is written: it pays for a write, and is a bound on what waits.
-const FLUSH_BYTES: usize = 1 << 20;
+pub(super) const FLUSH_BYTES: usize = 1 << 20;
 
 /// Batches taken before the worker looks at what is due.
 const BATCHES_A_ROUND: usize = 64;
 
 /// A stream that nobody has used for this long leaves memory.
-const IDLE: Duration = Duration::from_secs(30);
+pub(super) const IDLE: Duration = Duration::from_secs(30);
 
 /// See the module.
 pub(super) struct Worker {
     pub(super) queue: Arc<Queue>,
     pub(super) lines: LineAppender,
     pub(super) settings: ShardSettings,
-    streams: HashMap<StepRunId, Stream>,
+    pub(super) streams: HashMap<StepRunId, Stream>,
     recent: Recent,
     /// Streams with something to write, by when it is due: those with readers, and the others. Each is in order, as the delay
     /// within one is always the same.
@@ -73,16 +73,16 @@ impl Worker {
             if taken > 0 {
                 continue;
             }
-            if self.queue.is_closed() && self.queue.len() == 0 {
+            if self.queue.is_drained() {
                 self.flush(None);
                 return;
             }
             self.release_idle(now);
-            self.queue.sleep(Some(self.next_due()));
+            self.queue.sleep(self.next_due());
         }
     }
 
-    fn take(&mut self, mut batch: Submission, now: Instant) {
+    pub(super) fn take(&mut self, mut batch: Submission, now: Instant) {
         let outcome = self.add(&mut batch, now);
         // Nobody may listen any more; what was taken stays taken.
         let _ = batch.reply.send(outcome);
@@ -99,13 +99,26 @@ impl Worker {
         };
         stream.last_used = now;
         let before = stream.pending.bytes();
-        let counts = if batch.is_question() {
-            Counts::default()
-        } else if is_repeat(&mut self.recent, batch) {
-            Counts { repeated: batch.payload.lines(), ..Counts::default() }
-        } else {
-            stream.add(batch, self.lines.store().epoch())?
-        };
+        let mut counts = Counts::default();
+        let fingerprint = fingerprint_of(batch);
+        let repeats = fingerprint.is_some_and(|it| self.recent.has(&batch.step_run, it, batch.arrived));
+        if repeats {
+            // What it says beside its lines may be new.
+            counts.repeated = batch.payload.lines();
+            batch.payload = Payload::Lines(Vec::new());
+            batch.memory = None;
+        }
+        if !batch.is_question() {
+            let added = stream.add(batch, self.lines.store().epoch())?;
+            counts.taken += added.taken;
+            counts.repeated += added.repeated;
+            counts.late += added.late;
+        }
+        if let Some(fingerprint) = fingerprint
+            && !repeats
+        {
+            self.recent.remember(&batch.step_run, fingerprint, batch.arrived);
+        }
         self.waiting_bytes += stream.pending.bytes() - before;
         let outcome = Outcome {
             taken: counts.taken,
@@ -128,13 +141,13 @@ impl Worker {
         Ok(outcome)
     }
 
-    fn next_due(&self) -> Instant {
+    pub(super) fn next_due(&self) -> Instant {
         let due = [self.due_soon.front(), self.due_later.front()];
         due.into_iter().flatten().map(|(due, _)| *due).chain([self.next_sweep]).min().unwrap_or(self.next_sweep)
     }
 
     /// Writes what is due at `now`, or everything.
-    fn flush(&mut self, now: Option<Instant>) {
+    pub(super) fn flush(&mut self, now: Option<Instant>) {
         let mut writes = Vec::new();
         for queue in [&mut self.due_soon, &mut self.due_later] {
             while queue.front().is_some_and(|(due, _)| now.is_none_or(|now| *due <= now)) {
@@ -150,48 +163,42 @@ impl Worker {
             return;
         }
         if let Err(error) = self.lines.append(writes) {
-            // The log is poisoned or closed: it has said so itself, and every later batch is refused.
-            tracing::debug!(%error, "lines that had been taken are lost");
+            tracing::error!(%error, "lines that had been taken are lost");
+            // Else later lines would be taken, to be lost as well, and would get numbers as if these were there.
+            self.lines.store().log().poison("hand lines to the thread that writes them");
         }
     }
 
     /// Lets go of streams that nobody uses, so that memory follows what is open and not what ever was.
-    fn release_idle(&mut self, now: Instant) {
+    pub(super) fn release_idle(&mut self, now: Instant) {
         if now < self.next_sweep {
             return;
         }
         self.next_sweep = now + IDLE;
-        let idle: Vec<StepRunId> = self
-            .streams
-            .iter()
-            .filter(|(_, stream)| {
-                now.duration_since(stream.last_used) >= IDLE
-                    && !stream.is_dirty()
-                    && stream.tail.next_durable() >= stream.next_line()
-                    && stream.tail.snapshot().blocks().next().is_none()
-            })
-            .map(|(step_run, _)| step_run.clone())
-            .collect();
-        for step_run in idle {
-            let Some(stream) = self.streams.remove(&step_run) else { continue };
-            let Stream { tail, .. } = stream;
-            if let Err(tail) = self.lines.store().release(&step_run, tail)
-                && let Ok(stream) = Stream::load(self.lines.store(), &step_run, now)
-            {
-                // A reader holds it: it stays, so that the reader hears of the next line.
-                debug_assert!(Arc::ptr_eq(&tail, &stream.tail), "one stream has one tail");
-                self.streams.insert(step_run, stream);
-            }
-        }
+        let Self { streams, lines, .. } = self;
+        streams.retain(|step_run, stream| {
+            let in_use = now.duration_since(stream.last_used) < IDLE
+                || stream.is_dirty()
+                || stream.tail.next_durable() < stream.next_line()
+                || stream.tail.snapshot().blocks().next().is_some();
+            // A reader may hold it, or a write that is under way: then it stays, so that both see what is added to it.
+            in_use || !lines.store().release(step_run, &stream.tail)
+        });
     }
 }
 
-/// Whether the gateway counts this batch's lines and has seen it before.
-fn is_repeat(recent: &mut Recent, batch: &Submission) -> bool {
+impl Drop for Worker {
+    /// However it ends: who waits for an answer or for room hears that there will be none.
+    fn drop(&mut self) {
+        self.queue.close();
+        while self.queue.pop().is_some() {}
+    }
+}
+
+/// What the batch is recognised by when it comes again, if the gateway counts its lines. One that could not be read counts too.
+fn fingerprint_of(batch: &Submission) -> Option<u64> {
     match batch.numbering {
-        Numbering::Gateway { fingerprint } if batch.payload.lines() > 0 => {
-            recent.seen(&batch.step_run, fingerprint, batch.arrived)
-        }
-        _ => false,
+        Numbering::Gateway { fingerprint } if batch.brings_something() => Some(fingerprint),
+        _ => None,
     }
 }

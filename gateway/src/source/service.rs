@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::events::{self, EventIngest};
 use super::logs::{self, LogIngest};
-use crate::access::{Identity, Tokens};
+use crate::access::{Identity, Tokens, Verb};
 
 /// The service.
 pub struct Service {
@@ -41,6 +41,13 @@ impl Service {
         }
         self.identify(request)
     }
+
+    fn may_write_events(&self, identity: &Identity) -> Result<(), Status> {
+        if self.logs.access.may(identity, Verb::WriteEvents, None) {
+            return Ok(());
+        }
+        Err(Status::permission_denied("this token may not write events; use one that may"))
+    }
 }
 
 #[tonic::async_trait]
@@ -53,16 +60,16 @@ impl GatewayService for Service {
         logs::push_logs(Arc::clone(&self.logs), identity, request.into_inner()).await
     }
 
-    async fn log_session(&self, request: Request<Streaming<PushLogsRequest>>) -> Result<Response<Self::LogSessionStream>, Status> {
+    async fn log_session(
+        &self,
+        request: Request<Streaming<PushLogsRequest>>,
+    ) -> Result<Response<Self::LogSessionStream>, Status> {
         let identity = self.identify(&request)?;
         Ok(logs::log_session(Arc::clone(&self.logs), identity, request.into_inner()))
     }
 
-    async fn push_events(
-        &self,
-        request: Request<Streaming<PushEventsRequest>>,
-    ) -> Result<Response<PushEventsResponse>, Status> {
-        self.identify_agent(&request)?;
+    async fn push_events(&self, request: Request<Streaming<PushEventsRequest>>) -> Result<Response<PushEventsResponse>, Status> {
+        self.may_write_events(&self.identify_agent(&request)?)?;
         events::push::push_events(&self.events, request.into_inner()).await
     }
 
@@ -70,7 +77,7 @@ impl GatewayService for Service {
         &self,
         request: Request<Streaming<PushEventsRequest>>,
     ) -> Result<Response<Self::EventSessionStream>, Status> {
-        self.identify(&request)?;
+        self.may_write_events(&self.identify(&request)?)?;
         Ok(events::session::event_session(Arc::clone(&self.events), request.into_inner()))
     }
 }

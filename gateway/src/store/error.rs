@@ -47,6 +47,9 @@ pub enum StoreError {
         /// The other process, as far as known.
         pid: String,
     },
+    /// There is nothing to look at.
+    #[error("there is no store in {}; name its folder as [store] path", .0.display())]
+    Missing(PathBuf),
     /// A file was written by a release that this one cannot read.
     #[error("{} has format {found}, this release reads {oldest} to {newest}; use a release that reads it", path.display())]
     Version {

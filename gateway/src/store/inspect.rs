@@ -91,7 +91,7 @@ impl LogReport {
         self.missing + self.surplus > 0
     }
 
-    fn note(&mut self, position: Position, what: String) {
+    pub(super) fn note(&mut self, position: Position, what: String) {
         if self.findings.len() < NAMED {
             self.findings.push(Finding { position, what });
         }

@@ -9,6 +9,8 @@
 //! | `epoch` | 4 bytes: raised when the store opens after a loss of power, from 1 |
 //! | `boot_id` | text: which boot of the machine opened it last |
 //! | `clean_close` | 1 byte: 1 if it was closed in order since |
+//! | `poisoned` | 1 byte: 1 if it took no more input when it was last open; see [`StoreMeta::note_poisoned`] |
+//! | `known_since` | 8 bytes, signed: no event received after this moment (Unix milliseconds) has been forgotten |
 //! | `cursor.<name>` | 8 bytes: a position in a log |
 
 use std::path::Path;
@@ -19,6 +21,7 @@ use parking_lot::Mutex;
 use super::disk::Disk;
 use super::slots::{Entries, SlotFile};
 use super::{Position, StoreError};
+use crate::clock::Millis;
 
 const FILE: &str = "META";
 
@@ -32,7 +35,7 @@ pub struct StoreMeta {
 
 impl StoreMeta {
     /// Opens the record in the store's folder `dir`, or makes one. Raises the incarnation; raises the epoch if the machine has
-    /// booted since and the store was not closed in order: then lines that were shown may be lost.
+    /// booted since and the store was not closed in order, or if it was poisoned: then lines that were shown may be lost.
     ///
     /// # Errors
     /// A failure of the disk; a record that is damaged or of an unknown format.
@@ -44,15 +47,13 @@ impl StoreMeta {
         let (store_id, incarnation, epoch) = if entries.is_empty() {
             (uuid::Uuid::new_v4().as_u128(), 1, 1)
         } else {
-            let damaged = |why| StoreError::Damaged { path: path.clone(), position: 0, why };
-            let store_id = array(&entries, "store_id").ok_or_else(|| damaged("it names no store id"))?;
-            let incarnation = array(&entries, "incarnation").ok_or_else(|| damaged("it names no incarnation"))?;
-            let epoch = array(&entries, "epoch").ok_or_else(|| damaged("it names no epoch"))?;
+            let (store_id, incarnation, epoch) = identity(&entries, &path)?;
             let same_boot = entries.get("boot_id").is_some_and(|of| of == boot_id.as_bytes());
             let clean = entries.get("clean_close").is_some_and(|clean| clean == &[1]);
             let lost_power = !same_boot && !clean;
-            let epoch = u32::from_le_bytes(epoch) + u32::from(lost_power);
-            (u128::from_le_bytes(store_id), u64::from_le_bytes(incarnation) + 1, epoch)
+            let poisoned = entries.remove("poisoned").is_some_and(|poisoned| poisoned == [1]);
+            let epoch = epoch + u32::from(lost_power || poisoned);
+            (store_id, incarnation + 1, epoch)
         };
         entries.insert("store_id".into(), store_id.to_le_bytes().into());
         entries.insert("incarnation".into(), incarnation.to_le_bytes().into());
@@ -61,6 +62,24 @@ impl StoreMeta {
         entries.insert("clean_close".into(), vec![0]);
         file.put(entries)?;
         Ok(Self { store_id, incarnation, epoch, file: Mutex::new(file) })
+    }
+
+    /// Reads the record of a store that is not opened for it: store id and last incarnation. `None` if `dir` holds no store.
+    ///
+    /// # Errors
+    /// As [`StoreMeta::open`].
+    pub fn look(disk: &dyn Disk, dir: &Path) -> Result<Option<(u128, u64)>, StoreError> {
+        let path = dir.join(FILE);
+        match disk.open(&path) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StoreError::io("open", &path, error)),
+        }
+        let file = SlotFile::open(disk, &path)?;
+        if file.get().is_empty() {
+            return Ok(None);
+        }
+        identity(file.get(), &path).map(|(store_id, incarnation, _)| Some((store_id, incarnation)))
     }
 
     /// Which store this is.
@@ -92,6 +111,39 @@ impl StoreMeta {
         file.put(entries)
     }
 
+    /// Notes that a log is poisoned, so that the next open raises the epoch: after a failed sync the page cache may forget lines
+    /// that were shown, without any loss of power. Whoever finds the poison calls it, within a second or so; a process that is
+    /// killed before that leaves no note, and the disk that failed may not take one.
+    ///
+    /// # Errors
+    /// A failure of the disk.
+    pub fn note_poisoned(&self) -> Result<(), StoreError> {
+        let mut file = self.file.lock();
+        if file.get().contains_key("poisoned") {
+            return Ok(());
+        }
+        let mut entries = file.get().clone();
+        entries.insert("poisoned".into(), vec![1]);
+        file.put(entries)
+    }
+
+    /// No event that was received after this moment has been forgotten; 0 if none ever was.
+    #[must_use]
+    pub fn known_since(&self) -> Millis {
+        array(self.file.lock().get(), "known_since").map_or(0, Millis::from_le_bytes)
+    }
+
+    /// Keeps what [`StoreMeta::known_since`] says.
+    ///
+    /// # Errors
+    /// A failure of the disk.
+    pub fn save_known_since(&self, moment: Millis) -> Result<(), StoreError> {
+        let mut file = self.file.lock();
+        let mut entries = file.get().clone();
+        entries.insert("known_since".into(), moment.to_le_bytes().into());
+        file.put(entries)
+    }
+
     /// The cursor of that name; 0 if it was never saved.
     #[must_use]
     pub fn cursor(&self, name: &str) -> Position {
@@ -112,6 +164,15 @@ impl StoreMeta {
         entries.insert(key, position.to_le_bytes().into());
         file.put(entries)
     }
+}
+
+/// Store id, incarnation and epoch.
+fn identity(entries: &Entries, path: &Path) -> Result<(u128, u64, u32), StoreError> {
+    let damaged = |why| StoreError::Damaged { path: path.to_owned(), position: 0, why };
+    let store_id = array(entries, "store_id").ok_or_else(|| damaged("it names no store id"))?;
+    let incarnation = array(entries, "incarnation").ok_or_else(|| damaged("it names no incarnation"))?;
+    let epoch = array(entries, "epoch").ok_or_else(|| damaged("it names no epoch"))?;
+    Ok((u128::from_le_bytes(store_id), u64::from_le_bytes(incarnation), u32::from_le_bytes(epoch)))
 }
 
 fn cursor_key(name: &str) -> String {

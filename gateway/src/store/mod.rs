@@ -10,14 +10,17 @@ pub mod index;
 pub mod inspect;
 pub mod lines;
 pub mod lock;
+pub mod look;
 pub mod meta;
 mod parts;
 pub mod retention;
 pub mod segment;
 pub mod slots;
+mod space;
 
 pub use error::StoreError;
-pub use parts::Parts;
+pub use parts::{Logs, Parts};
+pub use space::SpaceGate;
 
 /// A place in a log: the count of bytes before it, over all segments that ever were. Frames begin at multiples of 8; no frame
 /// begins at 0.

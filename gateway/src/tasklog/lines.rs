@@ -89,7 +89,7 @@ impl TaskLines {
                 _ => OutputStream::Unspecified,
             },
             plugin: payload.text("pluginName").unwrap_or_default().to_owned(),
-            time: meta.timestamp.map(|at| at.seconds * 1000 + i64::from(at.nanos) / 1_000_000),
+            time: meta.timestamp.map(|at| at.seconds.saturating_mul(1000).saturating_add(i64::from(at.nanos) / 1_000_000)),
             ends,
         })
     }

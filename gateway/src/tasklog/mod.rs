@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::MissedTickBehavior;
 
 use crate::decode::{BatchBytes, Compression, Decoder, Format};
 use crate::lookup::StepRunLookup;
-use crate::shard::{Lost, Numbering, Payload, Refusal, Shards, Submission};
+use crate::shard::{Lost, Numbering, Payload, Refusal, Submission};
 use crate::source::logs::LogIngest;
 use crate::stop::Stop;
 use crate::store::events::{EventReader, StoredEvent};
@@ -31,9 +32,9 @@ pub const CURSOR: &str = "task-log";
 const EVENTS_A_READ: usize = 256;
 /// No further event is read once they have this many bytes.
 const BYTES_A_READ: usize = 4 << 20;
-/// Events whose lines are not durable yet; past it the task waits for the sync.
-const MAX_UNDER_WAY: usize = 4096;
-/// The cursor is saved at most this often: what it lags behind is read again after a crash, and found to be there.
+/// Events whose lines are not durable yet; past it the task waits for the sync. They take 2 MiB.
+const MAX_UNDER_WAY: usize = 64 << 10;
+/// The cursor is saved this often: what it lags behind is read again after a crash, and found to be there.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Makes lines of events.
@@ -56,6 +57,26 @@ struct UnderWay {
     lines: Option<(Arc<StreamTail>, u64)>,
 }
 
+/// How far it has got.
+struct Progress {
+    under_way: VecDeque<UnderWay>,
+    /// All lines of the events before are durable.
+    reached: Position,
+    saved: Position,
+}
+
+impl Progress {
+    /// Moves on past what has become durable; says whether nothing is under way.
+    fn settle(&mut self) -> bool {
+        while self.under_way.front().is_some_and(UnderWay::is_durable)
+            && let Some(event) = self.under_way.pop_front()
+        {
+            self.reached = event.next;
+        }
+        self.under_way.is_empty()
+    }
+}
+
 impl UnderWay {
     fn is_durable(&self) -> bool {
         self.lines.as_ref().is_none_or(|(tail, next_line)| tail.next_durable() >= *next_line)
@@ -65,48 +86,64 @@ impl UnderWay {
 impl TaskLog {
     /// Runs until it is to `stop` or the store takes no more.
     pub async fn run(mut self, mut stop: Stop) {
-        let mut under_way: VecDeque<UnderWay> = VecDeque::new();
-        let mut done = self.events.position();
+        let mut progress =
+            Progress { under_way: VecDeque::new(), reached: self.events.position(), saved: self.events.position() };
+        tokio::select! {
+            // Wherever that ends it: what is stored of an event and not yet saved is found to be there at the next start.
+            () = stop.asked() => {}
+            error = self.follow(&mut progress) => match error {
+                StoreError::Closed => {}
+                error => tracing::error!(%error, "no more lines are made of events until a restart"),
+            }
+        }
+        self.save(&mut progress).await;
+    }
+
+    /// Deals with events until that is no longer possible.
+    async fn follow(&mut self, progress: &mut Progress) -> StoreError {
         let mut save = tokio::time::interval(SAVE_INTERVAL);
+        save.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                more = self.events.more(), if under_way.len() < MAX_UNDER_WAY => {
-                    if more.is_err() {
-                        break;
-                    }
-                    match self.step(&mut under_way).await {
-                        Ok(()) => {}
-                        Err(error) => {
-                            tracing::error!(%error, "no more lines are made of events until a restart");
-                            break;
-                        }
-                    }
-                }
+            let dealt = tokio::select! {
+                more = self.events.more(), if progress.under_way.len() < MAX_UNDER_WAY => match more {
+                    Ok(()) => self.step(progress).await,
+                    Err(error) => Err(error),
+                },
                 _ = save.tick() => {
-                    if let Err(error) = self.save(&mut under_way, &mut done).await {
-                        tracing::warn!(%error, "the cursor of lines made of events could not be saved; trying again");
-                    }
+                    self.save(progress).await;
+                    Ok(())
                 }
-                () = stop.asked() => break,
+            };
+            if let Err(error) = dealt {
+                return error;
             }
         }
     }
 
     /// Deals with the next events.
-    async fn step(&mut self, under_way: &mut VecDeque<UnderWay>) -> Result<(), StoreError> {
+    async fn step(&mut self, progress: &mut Progress) -> Result<(), StoreError> {
         // Reading blocks for as long as the disk takes; what is read is in the page cache almost always, and short.
-        let events = tokio::task::block_in_place(|| self.events.read(EVENTS_A_READ, BYTES_A_READ))?;
-        for event in events {
+        let events = tokio::task::block_in_place(|| {
+            let lines = |event: StoredEvent| (TaskLines::of(&event.raw, &event.agent, self.lookup.as_ref()), event);
+            self.events.read(EVENTS_A_READ, BYTES_A_READ).map(|events| events.into_iter().map(lines).collect::<Vec<_>>())
+        })?;
+        for (lines, event) in events {
             let next = event.next;
-            let lines = self.add(event).await?;
-            under_way.push_back(UnderWay { next, lines });
+            let lines = match lines {
+                Some(lines) => self.add(event, lines).await?,
+                None => None,
+            };
+            progress.under_way.push_back(UnderWay { next, lines });
+        }
+        if progress.settle() {
+            // Past what is no event, too. Not before all that was read is dealt with.
+            progress.reached = self.events.position();
         }
         Ok(())
     }
 
     /// Submits an event's lines; says what will be durable then.
-    async fn add(&self, event: StoredEvent) -> Result<Option<(Arc<StreamTail>, u64)>, StoreError> {
-        let Some(lines) = TaskLines::of(&event.raw, &event.agent, self.lookup.as_ref()) else { return Ok(None) };
+    async fn add(&self, event: StoredEvent, lines: TaskLines) -> Result<Option<(Arc<StreamTail>, u64)>, StoreError> {
         let step_run = lines.step_run.clone();
         let (reply, answer) = oneshot::channel();
         let mut batch = Submission {
@@ -145,13 +182,14 @@ impl TaskLog {
                 }
             }
         }
-        if self.submit_to().submit(batch, None).await.is_err() {
+        if self.logs.shards.submit(batch, None).await.is_err() {
             return Err(StoreError::Closed);
         }
         match answer.await {
             Ok(Ok(outcome)) => {
                 metrics::counter!("arcgate_lines_total", "protocol" => "task_log", "result" => "taken").increment(outcome.taken);
-                metrics::counter!("arcgate_lines_total", "protocol" => "task_log", "result" => "repeated").increment(outcome.repeated);
+                metrics::counter!("arcgate_lines_total", "protocol" => "task_log", "result" => "repeated")
+                    .increment(outcome.repeated);
                 Ok(Some((outcome.tail, outcome.next_line)))
             }
             Ok(Err(Refusal::Store(error))) => Err(error),
@@ -164,27 +202,18 @@ impl TaskLog {
         }
     }
 
-    fn submit_to(&self) -> &Shards {
-        &self.logs.shards
-    }
-
-    /// Saves how far all lines are durable.
-    async fn save(&self, under_way: &mut VecDeque<UnderWay>, done: &mut Position) -> Result<(), StoreError> {
-        let mut reached = *done;
-        while under_way.front().is_some_and(UnderWay::is_durable)
-            && let Some(event) = under_way.pop_front()
-        {
-            reached = event.next;
-        }
-        if under_way.is_empty() {
-            reached = reached.max(self.events.position());
-        }
-        if reached == *done {
-            return Ok(());
+    /// Saves how far all lines are durable. What fails is tried again at the next time.
+    async fn save(&self, progress: &mut Progress) {
+        progress.settle();
+        let reached = progress.reached;
+        if reached == progress.saved {
+            return;
         }
         let meta = Arc::clone(&self.meta);
-        tokio::task::spawn_blocking(move || meta.save_cursor(CURSOR, reached)).await.map_err(|_| StoreError::Closed)??;
-        *done = reached;
-        Ok(())
+        match tokio::task::spawn_blocking(move || meta.save_cursor(CURSOR, reached)).await {
+            Ok(Ok(())) => progress.saved = reached,
+            Ok(Err(error)) => tracing::warn!(%error, "the cursor of lines made of events could not be saved; trying again"),
+            Err(error) => tracing::error!(%error, "saving the cursor of lines made of events has panicked"),
+        }
     }
 }

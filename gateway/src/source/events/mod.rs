@@ -30,8 +30,8 @@ use self::decode::{decode_event, named_agent};
 use self::mark::{Holes, StreamMark};
 use crate::clock::Clock;
 use crate::id::{AgentId, Id};
-use crate::store::StoreError;
 use crate::store::events::{Commit, EventFate, EventLog};
+use crate::store::{SpaceGate, StoreError};
 
 /// Batches of more bytes than this are decoded on a thread that may be kept busy.
 const DECODE_ASIDE_BYTES: usize = 256 << 10;
@@ -39,6 +39,7 @@ const DECODE_ASIDE_BYTES: usize = 256 << 10;
 /// What all streams of events share.
 pub struct EventIngest {
     log: EventLog,
+    gate: SpaceGate,
     clock: Clock,
     max_event_bytes: usize,
     #[expect(clippy::disallowed_types, reason = "see above")]
@@ -46,14 +47,21 @@ pub struct EventIngest {
 }
 
 impl EventIngest {
-    /// Events go into `log`; larger ones than `max_event_bytes` (see [`decode::MAX_EVENT_BYTES`]) are rejected.
+    /// Events go into `log` as long as `gate` is open; larger ones than `max_event_bytes` (see [`decode::MAX_EVENT_BYTES`]) are
+    /// rejected.
     #[must_use]
-    pub fn new(log: EventLog, clock: Clock, max_event_bytes: usize) -> Self {
-        Self { log, clock, max_event_bytes, holes: Default::default() }
+    pub fn new(log: EventLog, gate: SpaceGate, clock: Clock, max_event_bytes: usize) -> Self {
+        Self { log, gate, clock, max_event_bytes, holes: Default::default() }
+    }
+
+    /// Lets a stream in, or a batch on it: `RESOURCE_EXHAUSTED` while the disk is almost full.
+    fn admit(&self) -> Result<(), Status> {
+        self.gate.check().map_err(|error| refusal(&error))
     }
 
     /// Decodes a batch and hands it to the event log.
     async fn submit(&self, agent: &AgentId, events: Vec<Bytes>, permit: Option<Box<dyn Send>>) -> Result<Underway, Status> {
+        self.admit()?;
         let bytes: usize = events.iter().map(Bytes::len).sum();
         let max_bytes = self.max_event_bytes;
         let sender = agent.clone();

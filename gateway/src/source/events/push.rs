@@ -23,6 +23,7 @@ pub async fn push_events<S>(ingest: &EventIngest, mut requests: S) -> Result<Res
 where
     S: Stream<Item = Result<PushEventsRequest, Status>> + Send + Unpin,
 {
+    ingest.admit()?;
     let mut began = Instant::now();
     let mut sender = Sender::default();
     let mut mark = StreamMark::default();

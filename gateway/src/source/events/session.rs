@@ -72,6 +72,7 @@ async fn read<S>(ingest: &EventIngest, mut requests: S, steps: &mpsc::Sender<Res
 where
     S: Stream<Item = Result<PushEventsRequest, Status>> + Send + Unpin,
 {
+    ingest.admit()?;
     let window = Arc::new(Semaphore::new(WINDOW_BYTES as usize));
     let mut sender = Sender::default();
     // The loop ends when nobody waits for answers any more. A window that is used up is waited for before the next message is

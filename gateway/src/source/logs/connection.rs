@@ -163,7 +163,11 @@ impl LogConnection {
         let agent = self.agent_of(meta)?;
         let step_run = Id::parse(&meta.step_id).map_err(|why| format!("meta.step_id {why}"))?;
         if meta.pipeline_id.len() > crate::id::MAX_ID_BYTES {
-            return Err(format!("meta.pipeline_id has {} bytes; at most {} are allowed", meta.pipeline_id.len(), crate::id::MAX_ID_BYTES));
+            return Err(format!(
+                "meta.pipeline_id has {} bytes; at most {} are allowed",
+                meta.pipeline_id.len(),
+                crate::id::MAX_ID_BYTES
+            ));
         }
         if !self.ingest.access.may(&self.identity, Verb::WriteLogs, Some(&step_run)) {
             return Err(format!("this token may not write logs of step run {step_run}; use one that may"));
@@ -178,7 +182,6 @@ impl LogConnection {
             _ => Id::parse(&meta.agent_id).map_err(|why| format!("meta.agent_id {why}")),
         }
     }
-
 
     async fn decode_and_submit(
         &mut self,
@@ -200,8 +203,9 @@ impl LogConnection {
             Ok(bytes) => match self.decode(&bytes).await {
                 Some(decoded) => decoded,
                 None => {
-                    let lines = count_in_passing(&bytes, self.ingest.limits.raw_bytes);
-                    return self.no_room(seq, submission, lines);
+                    let limit = self.ingest.limits.raw_bytes;
+                    let counted = tokio::task::spawn_blocking(move || count_in_passing(&bytes, limit)).await;
+                    return self.no_room(seq, submission, counted.unwrap_or(None));
                 }
             },
             Err(error) => Err(error),
@@ -220,7 +224,8 @@ impl LogConnection {
             }
         };
         submission.lost = self.dropped.remove(&step_run).map_or(Lost::default(), |(_, lost)| lost);
-        submission.wants_feeder = self.begins_to_feed(&step_run, submission.end_of_log);
+        // Nobody hears what becomes of an unreadable batch, so its answer can bring no guard.
+        submission.wants_feeder = rejection.is_none() && self.begins_to_feed(&step_run, submission.end_of_log);
         if let Err(submission) = self.submit(submission).await {
             let lines = submission.payload.lines();
             return self.no_room(seq, submission, Some(lines));

@@ -6,10 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tonic::Status;
+
 use crate::access::Access;
 use crate::clock::Clock;
 use crate::decode::{DecodeLimits, Decoder};
 use crate::shard::Shards;
+use crate::store::SpaceGate;
 use crate::store::lines::LineStore;
 
 mod connection;
@@ -27,6 +30,8 @@ pub struct LogIngest {
     pub shards: Shards,
     /// Where lines end up; asked whether it takes any.
     pub store: Arc<LineStore>,
+    /// Whether there is room for new input.
+    pub gate: SpaceGate,
     /// Who may write what.
     pub access: Arc<dyn Access>,
     /// What a batch may be.
@@ -37,4 +42,11 @@ pub struct LogIngest {
     pub patience: Duration,
     /// The time of day.
     pub clock: Clock,
+}
+
+impl LogIngest {
+    /// Lets a batch in, or the stream that brings it: `RESOURCE_EXHAUSTED` while the disk is almost full.
+    fn admit(&self) -> Result<(), Status> {
+        self.gate.check().map_err(|error| Status::resource_exhausted(error.to_string()))
+    }
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use arcgate_api::gateway::v1::push_logs_request::Payload;
 use arcgate_api::gateway::v1::{PushLogsRequest, PushLogsResponse};
 use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream::FuturesOrdered;
+use tokio::time::MissedTickBehavior;
 use tonic::{Response, Status, Streaming};
 
 use super::LogIngest;
@@ -20,20 +21,33 @@ const IN_FLIGHT: usize = 64;
 /// Lines that were dropped are marked in their stream after this long, if no batch of it comes before.
 const MARK_AFTER: Duration = Duration::from_secs(1);
 
-/// Serves one `PushLogs` call.
+/// Serves one `PushLogs` call. In a task of its own: a client that goes away ends the call at once, but not what follows it, the
+/// marks of what was dropped.
 ///
 /// # Errors
-/// A handshake without a valid agent, or a message that cannot be decoded: `INVALID_ARGUMENT` or what tonic says.
+/// A handshake without a valid agent, or a message that cannot be decoded: `INVALID_ARGUMENT` or what tonic says. A disk that is
+/// almost full: `RESOURCE_EXHAUSTED`; what was taken before is kept.
 pub async fn push_logs(
+    ingest: Arc<LogIngest>,
+    identity: Identity,
+    messages: Streaming<PushLogsRequest>,
+) -> Result<Response<PushLogsResponse>, Status> {
+    let run = tokio::spawn(run(ingest, identity, messages));
+    run.await.unwrap_or_else(|error| Err(Status::internal(format!("the call was cut off: {error}"))))
+}
+
+async fn run(
     ingest: Arc<LogIngest>,
     identity: Identity,
     mut messages: Streaming<PushLogsRequest>,
 ) -> Result<Response<PushLogsResponse>, Status> {
+    ingest.admit()?;
     let (limit, patience) = (ingest.limits.line_bytes, ingest.patience);
-    let mut connection = LogConnection::new(ingest, identity, WhenFull::DropAfter(patience), "push_logs");
+    let mut connection = LogConnection::new(Arc::clone(&ingest), identity, WhenFull::DropAfter(patience), "push_logs");
     let mut totals = Totals::default();
-    let mut coming = FuturesUnordered::new();
+    let mut coming = FuturesOrdered::new();
     let mut marks = tokio::time::interval(MARK_AFTER);
+    marks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let ended = loop {
         tokio::select! {
             message = messages.message(), if coming.len() < IN_FLIGHT => match message {
@@ -43,10 +57,15 @@ pub async fn push_logs(
                             break Err(Status::invalid_argument(why));
                         }
                     }
-                    Some(Payload::Batch(batch)) => match connection.add(batch).await {
-                        Answer::Now(verdict) => count(&mut connection, &mut totals, verdict),
-                        answer @ Answer::Coming { .. } => coming.push(answer.verdict()),
-                    },
+                    Some(Payload::Batch(batch)) => {
+                        if let Err(full) = ingest.admit() {
+                            break Err(full);
+                        }
+                        match connection.add(batch).await {
+                            Answer::Now(verdict) => count(&mut connection, &mut totals, verdict),
+                            answer @ Answer::Coming { .. } => coming.push_back(answer.verdict()),
+                        }
+                    }
                     None => {}
                 },
                 Ok(None) => break Ok(()),

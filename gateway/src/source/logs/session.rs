@@ -29,7 +29,7 @@ pub fn log_session(ingest: Arc<LogIngest>, identity: Identity, messages: Streami
     let (answers, unread) = mpsc::channel(UNREAD);
     tokio::spawn(async move {
         let connection = LogConnection::new(Arc::clone(&ingest), identity, WhenFull::Wait, "log_session");
-        if let Err(status) = run(ingest.limits.line_bytes, connection, messages, &answers).await {
+        if let Err(status) = run(&ingest, connection, messages, &answers).await {
             let _ = answers.send(Err(status)).await;
         }
     });
@@ -37,24 +37,32 @@ pub fn log_session(ingest: Arc<LogIngest>, identity: Identity, messages: Streami
 }
 
 async fn run(
-    limit: usize,
+    ingest: &LogIngest,
     mut connection: LogConnection,
     mut messages: Streaming<PushLogsRequest>,
     answers: &mpsc::Sender<Result<PushLogsResponse, Status>>,
 ) -> Result<(), Status> {
     let mut coming = FuturesOrdered::new();
-    let mut open = true;
+    let mut refused = ingest.admit();
+    let mut open = refused.is_ok();
     while open || !coming.is_empty() {
         tokio::select! {
             message = messages.message(), if open && coming.len() < UNREAD => match message?.map(|message| message.payload) {
                 Some(Some(Payload::Handshake(handshake))) => connection.greet(&handshake).map_err(Status::invalid_argument)?,
-                Some(Some(Payload::Batch(batch))) => coming.push_back(connection.add(batch).await.verdict()),
+                Some(Some(Payload::Batch(batch))) => {
+                    refused = ingest.admit();
+                    match refused {
+                        Ok(()) => coming.push_back(connection.add(batch).await.verdict()),
+                        // What was taken before is answered first.
+                        Err(_) => open = false,
+                    }
+                }
                 Some(None) => {}
                 None => open = false,
             },
             Some((verdict, feeder)) = coming.next() => {
                 connection.heard(&verdict, feeder);
-                let answer = PushLogsResponse { ack: Some(verdict.into_ack(limit)) };
+                let answer = PushLogsResponse { ack: Some(verdict.into_ack(ingest.limits.line_bytes)) };
                 if answers.send(Ok(answer)).await.is_err() {
                     // The client is gone; what it sent is kept.
                     return Ok(());
@@ -62,5 +70,5 @@ async fn run(
             }
         }
     }
-    Ok(())
+    refused
 }

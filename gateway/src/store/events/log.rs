@@ -13,6 +13,7 @@ use super::committer::{Committer, MAX_GROUP_BYTES, MAX_GROUP_EVENTS};
 use super::known::IndexBatch;
 use super::reader::EventReader;
 use super::{Commit, open};
+use crate::id::AgentId;
 use crate::store::disk::Disk;
 use crate::store::index::Index;
 use crate::store::index::record::KnownEvent;
@@ -51,7 +52,21 @@ enum Ask {
     Commit(Commit),
     /// Events that are to be known though their segment goes.
     Remember(Vec<KnownEvent>, oneshot::Sender<Result<(), StoreError>>),
+    Forget(Forget),
     Close,
+}
+
+/// Events whose entries the index is to lose.
+struct Forget {
+    keys: Vec<(AgentId, Box<str>)>,
+    before: Position,
+    reply: oneshot::Sender<Result<(), StoreError>>,
+}
+
+/// What the index's thread is to do.
+enum Work {
+    Apply(Arc<IndexBatch>),
+    Forget(Forget),
 }
 
 impl EventLog {
@@ -113,6 +128,17 @@ impl EventLog {
         done.blocking_recv().unwrap_or(Err(StoreError::Closed))
     }
 
+    /// Makes the index forget events, but for those whose entry lies at or after `before`: their ids have been used again. Blocks
+    /// until that is done.
+    ///
+    /// # Errors
+    /// The index's, which poisons the log; the log is closed.
+    pub fn forget(&self, keys: Vec<(AgentId, Box<str>)>, before: Position) -> Result<(), StoreError> {
+        let (reply, done) = oneshot::channel();
+        self.queue.blocking_send(Ask::Forget(Forget { keys, before, reply })).map_err(|_| StoreError::Closed)?;
+        done.blocking_recv().unwrap_or(Err(StoreError::Closed))
+    }
+
     /// Commits and answers what waits, gives the index all, and ends. Blocks until that is done. Whoever submits later gets
     /// [`StoreError::Closed`].
     pub fn close(&self) {
@@ -142,6 +168,9 @@ fn run(mut committer: Committer, mut asks: mpsc::Receiver<Ask>, mut indexer: Ind
                     group.push(commit);
                 }
                 Ask::Remember(events, reply) => marks.push((events, reply)),
+                // By the thread that adds to the index, so that nothing is forgotten that it has just added. If it is gone, whoever
+                // waits for the reply hears that.
+                Ask::Forget(forget) => drop(indexer.work.send(Work::Forget(forget))),
                 Ask::Close => asks.close(),
             }
             next = if events < MAX_GROUP_EVENTS && bytes < MAX_GROUP_BYTES { asks.try_recv().ok() } else { None };
@@ -160,17 +189,25 @@ fn run(mut committer: Committer, mut asks: mpsc::Receiver<Ask>, mut indexer: Ind
 
 /// The committer's end of the thread that writes to the index.
 struct Indexer {
-    batches: channel::Sender<Arc<IndexBatch>>,
+    work: channel::Sender<Work>,
     done: channel::Receiver<Position>,
     thread: JoinHandle<()>,
 }
 
 impl Indexer {
     fn start(index: Arc<dyn Index>, log: SegmentLog) -> std::io::Result<Self> {
-        let (batches, waiting) = channel::bounded::<Arc<IndexBatch>>(UNINDEXED);
+        let (work, waiting) = channel::bounded(UNINDEXED);
         let (tell, done) = channel::bounded(UNINDEXED);
         let thread = std::thread::Builder::new().name("arcgate-event-index".into()).spawn(move || {
-            for batch in waiting {
+            for work in waiting {
+                let batch = match work {
+                    Work::Apply(batch) => batch,
+                    Work::Forget(Forget { keys, before, reply }) => {
+                        let forgotten = forget(&*index, keys, before).inspect_err(|_| log.poison("write to the index"));
+                        let _ = reply.send(forgotten);
+                        continue;
+                    }
+                };
                 assert!(batch.up_to() <= log.synced(), "the index would cover bytes that are not synced");
                 if let Err(error) = batch.apply(&*index) {
                     tracing::error!(%error, "events cannot be indexed; the store takes no more input until a restart");
@@ -182,7 +219,7 @@ impl Indexer {
                 }
             }
         })?;
-        Ok(Self { batches, done, thread })
+        Ok(Self { work, done, thread })
     }
 
     /// Gives the index what is due (or all there is), and lets go of what it has.
@@ -195,7 +232,7 @@ impl Indexer {
         }
         if let Some(batch) = committer.seal(all) {
             // If nobody takes it, the log is poisoned.
-            let _ = self.batches.send(batch);
+            let _ = self.work.send(Work::Apply(batch));
         }
     }
 
@@ -215,9 +252,20 @@ impl Indexer {
     }
 
     fn finish(self) {
-        drop(self.batches);
+        drop(self.work);
         if self.thread.join().is_err() {
             tracing::error!("the event index's thread has panicked");
         }
     }
+}
+
+/// Forgets the events whose entries lie before `before`.
+fn forget(index: &dyn Index, keys: Vec<(AgentId, Box<str>)>, before: Position) -> Result<(), StoreError> {
+    let mut old = Vec::with_capacity(keys.len());
+    for (agent, event_id) in keys {
+        if index.event(&agent, &event_id)?.is_some_and(|entry| entry.position < before) {
+            old.push((agent, event_id));
+        }
+    }
+    index.forget_events(&old)
 }

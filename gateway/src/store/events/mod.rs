@@ -2,6 +2,12 @@
 //!
 //! [`record`] is the layout of an event in its frame. The [`committer`](Committer) finds the repeats, appends the rest with
 //! one write, syncs once and answers everyone; [`EventLog`] gives it a thread and a queue, and cursors read what is synced.
+//!
+//! | frame kind | body |
+//! |---|---|
+//! | 0x81 event | [`record`] |
+//! | 0x82 dead letter | [`record`] |
+//! | 0x83 mark | [`crate::store::index::record`], a known event: retention has removed the event, its repeats are still known |
 
 mod committer;
 mod known;

@@ -14,7 +14,7 @@ use crate::store::segment::{Frame, FrameKind, LogKind, Recovery, Scanned, Segmen
 use crate::store::{Position, StoreError};
 
 /// Opens the event log in `dir`, or creates it, and brings the index up to its end. An index that knows of more than the
-/// log holds is cleared, for both logs, and filled anew: so this log is opened before the line log.
+/// log holds is cleared, for both logs, and filled anew: [`crate::store::Parts::open_logs`] knows in which order they are opened.
 ///
 /// # Errors
 /// The log or the index cannot be opened, or a later release wrote to the log.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::EventLog;
 use super::committer::{EVENT, EVENT_MARK};
 use super::record::{self, Record};
-use crate::id::Id;
+use crate::id::{AgentId, Id};
 use crate::store::index::Index;
 use crate::store::index::record::{KnownEvent, decode_known_event};
 use crate::store::retention::events::{EventSegments, SeenEvent};
@@ -54,6 +54,10 @@ impl EventSegments for RetainedEvents {
 
     fn append_marks(&self, events: Vec<KnownEvent>) -> Result<(), StoreError> {
         self.log.remember(events)
+    }
+
+    fn forget(&self, keys: Vec<(AgentId, Box<str>)>, before: Position) -> Result<(), StoreError> {
+        self.log.forget(keys, before)
     }
 
     fn trim(&self, before: Position) -> Result<Position, StoreError> {

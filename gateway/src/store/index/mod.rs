@@ -39,7 +39,7 @@ pub struct StreamRecord {
     pub next_line: u64,
     /// The sender has said that nothing follows.
     pub ended: bool,
-    /// Where its newest block lies.
+    /// Where its newest block or mark lies.
     pub newest: Position,
     /// The newest event that lines were made of, if any.
     pub origin: Option<EventOrigin>,

@@ -14,7 +14,7 @@
 //! | 8 | 2 | length of the pipeline id, *p* |
 //! | 10 | 2 | 0 |
 //! | 12 | 8 | next line |
-//! | 20 | 8 | position of the newest block |
+//! | 20 | 8 | position of the newest block or mark |
 //! | 28 | 8 | lines stored |
 //! | 36 | 8 | their bytes |
 //! | 44 | 8 | time of the newest line, Unix milliseconds, signed |

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::block::{Block, Content, EventOrigin};
+use crate::block::{Block, Content, EventOrigin, Run};
 use crate::clock::Millis;
 use crate::store::Position;
 use crate::store::index::{Counting, StreamRecord};
@@ -28,41 +28,66 @@ pub fn new_record(counting: Counting) -> StreamRecord {
     }
 }
 
+/// Whether the stream has no block yet, so that its first one still decides who counts its lines.
+#[must_use]
+pub fn is_undecided(record: &StreamRecord) -> bool {
+    record.epochs.is_empty()
+}
+
+/// What a record keeps of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TextFacts {
+    /// Its size.
+    pub raw_bytes: u32,
+    /// When the newest of its lines was written.
+    pub newest: Millis,
+}
+
+impl TextFacts {
+    /// Those of a text of `raw_bytes` with these runs.
+    #[must_use]
+    pub fn of(raw_bytes: u32, runs: &[Run]) -> Self {
+        Self { raw_bytes, newest: runs.iter().map(|run| run.time).max().unwrap_or(0) }
+    }
+}
+
 /// Adds lines to `record`.
 pub fn add_lines(
     record: &mut StreamRecord,
     first_line: u64,
     lines: u32,
     epoch: u32,
-    raw_bytes: u32,
-    time: Millis,
+    text: TextFacts,
     origin: Option<EventOrigin>,
 ) {
-    add_numbers(record, first_line, lines, epoch, time);
+    add_numbers(record, first_line, lines, epoch, text.newest);
     record.origin = newer(record.origin, origin);
     record.lines += u64::from(lines);
-    record.bytes += u64::from(raw_bytes);
-}
-
-/// Adds a gap to `record`.
-pub fn add_gap(record: &mut StreamRecord, first_line: u64, lines: u32, epoch: u32, time: Millis) {
-    add_numbers(record, first_line, lines, epoch, time);
+    record.bytes += u64::from(text.raw_bytes);
 }
 
 /// Adds a block that lies at `position` to `record`.
 pub fn add_block(record: &mut StreamRecord, block: &Block, position: Position) {
+    if is_undecided(record) {
+        record.counting = counting_of(block);
+    }
     match &block.content {
         Content::Text { raw_bytes, runs, .. } => {
-            let time = runs.last().map_or(0, |run| run.time);
-            add_lines(record, block.first_line, block.lines, block.epoch, *raw_bytes, time, block.origin);
+            let text = TextFacts::of(*raw_bytes, runs);
+            add_lines(record, block.first_line, block.lines, block.epoch, text, block.origin);
         }
-        Content::Gap { time, .. } => add_gap(record, block.first_line, block.lines, block.epoch, *time),
+        Content::Gap { time, .. } => {
+            add_numbers(record, block.first_line, block.lines, block.epoch, *time);
+            record.origin = newer(record.origin, block.origin);
+        }
     }
     record.newest = record.newest.max(position);
 }
 
-/// Joins what a mark in the log says of a stream with what is known of it already.
+/// Joins what a mark says of a stream with what is known of it already, which may be more: a mark adds what it knows and takes
+/// nothing back.
 pub fn add_mark(record: &mut StreamRecord, mark: StreamRecord) {
+    record.newest = record.newest.max(mark.newest);
     record.next_line = record.next_line.max(mark.next_line);
     record.ended |= mark.ended;
     record.origin = newer(record.origin, mark.origin);

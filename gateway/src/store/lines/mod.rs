@@ -8,30 +8,35 @@
 //! | 0x81 block | [`crate::block::format`] |
 //! | 0x83 mark | [`crate::store::index::record`]: what is known of a stream beside its blocks |
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam::channel::{Sender, bounded};
+use crossbeam::channel::{SendTimeoutError, Sender, bounded};
 use crossbeam::sync::Parker;
 
 use super::disk::Disk;
 use super::index::{Index, StreamRecord};
-use super::segment::{SegmentLog, SegmentOptions};
-use super::StoreError;
+use super::segment::{LogKind, SegmentLog, SegmentOptions};
+use super::{Position, StoreError};
 use crate::block::{Block, format};
 use crate::id::StepRunId;
 use crate::replay::LineSource;
 
+#[cfg(test)]
+pub(crate) mod by_hand;
 pub mod fold;
 mod rebuild;
 mod registry;
 mod syncer;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod writer;
 
+pub(super) use rebuild::unindexed;
 pub use tail::{BlockRef, FeederGuard, ReaderGuard, StreamTail, TailBlock, TailSnapshot};
 pub use writer::{BLOCK, MARK, StreamWrite};
 
@@ -51,6 +56,8 @@ pub struct LineStore {
     index: Arc<dyn Index>,
     registry: Registry,
     epoch: u32,
+    dir: PathBuf,
+    closing: Arc<AtomicBool>,
 }
 
 /// Appends to the line log. Once the last one is dropped, the threads sync what there is and end.
@@ -84,6 +91,18 @@ impl LineAppender {
         self.writes.send(writes).map_err(|_| StoreError::Closed)
     }
 
+    /// As [`LineAppender::append`], but waits at most `patience`.
+    ///
+    /// # Errors
+    /// As there; [`StoreError::Full`] if the writer did not take them in time, as it stands still while the disk is full.
+    pub fn append_within(&self, writes: Vec<StreamWrite>, patience: Duration) -> Result<(), StoreError> {
+        self.store.accepts()?;
+        self.writes.send_timeout(writes, patience).map_err(|error| match error {
+            SendTimeoutError::Timeout(_) => StoreError::Full { path: self.store.dir.clone() },
+            SendTimeoutError::Disconnected(_) => StoreError::Closed,
+        })
+    }
+
     /// The log, to read.
     #[must_use]
     pub fn store(&self) -> &Arc<LineStore> {
@@ -105,6 +124,23 @@ impl LineStore {
         epoch: u32,
         sync_interval: Duration,
     ) -> Result<(Arc<Self>, LineAppender, LineThreads), StoreError> {
+        let (store, appender, writer, syncer) = Self::assemble(disk, dir, options, index, epoch, sync_interval)?;
+        let threads = vec![
+            spawn("line-writer", move || writer.run()).map_err(|e| StoreError::io("start a thread for", dir, e))?,
+            spawn("line-syncer", move || syncer.run()).map_err(|e| StoreError::io("start a thread for", dir, e))?,
+        ];
+        Ok((store, appender, LineThreads(threads)))
+    }
+
+    /// Opens the log, and leaves its work to be started.
+    fn assemble(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: SegmentOptions,
+        index: Arc<dyn Index>,
+        epoch: u32,
+        sync_interval: Duration,
+    ) -> Result<(Arc<Self>, LineAppender, Writer, Syncer), StoreError> {
         let (log, log_writer) = rebuild::open(disk, dir, options, index.as_ref())?;
         let (writes, input) = bounded(WRITE_QUEUE);
         let (written, from_writer) = bounded(SYNC_QUEUE);
@@ -118,13 +154,11 @@ impl LineStore {
             indexed: Arc::clone(&indexed),
             room: room.unparker().clone(),
         };
-        let writer = Writer { log: log.clone(), appender: log_writer, input, written, indexed, room };
-        let threads = vec![
-            spawn("line-writer", move || writer.run()).map_err(|e| StoreError::io("start a thread for", dir, e))?,
-            spawn("line-syncer", move || syncer.run()).map_err(|e| StoreError::io("start a thread for", dir, e))?,
-        ];
-        let store = Arc::new(Self { log, index, registry: Registry::default(), epoch });
-        Ok((Arc::clone(&store), LineAppender { store, writes }, LineThreads(threads)))
+        let closing = Arc::new(AtomicBool::new(false));
+        let writer =
+            Writer { log: log.clone(), appender: log_writer, input, written, indexed, room, closing: Arc::clone(&closing) };
+        let store = Arc::new(Self { log, index, registry: Registry::default(), epoch, dir: dir.to_owned(), closing });
+        Ok((Arc::clone(&store), LineAppender { store, writes }, writer, syncer))
     }
 
     /// Whether the log takes input.
@@ -133,6 +167,11 @@ impl LineStore {
     /// [`StoreError::Poisoned`] if it does not.
     pub fn accepts(&self) -> Result<(), StoreError> {
         self.log.poisoned().map_or(Ok(()), |why| Err(StoreError::Poisoned { why }))
+    }
+
+    /// From now on lines that find a full disk are lost instead of waiting for room: the gateway ends, and must.
+    pub fn close(&self) {
+        self.closing.store(true, Ordering::Release);
     }
 
     /// The log beneath, to read and to trim.
@@ -171,12 +210,31 @@ impl LineStore {
         Ok(self.registry.get_or_insert(step_run, || StreamTail::new(record)))
     }
 
-    /// Lets go of a stream that nobody but the caller holds.
+    /// Lets go of a stream if nobody but the caller holds its `tail`, which the caller then lets go of too; says whether so.
+    pub fn release(&self, step_run: &StepRunId, tail: &Arc<StreamTail>) -> bool {
+        self.registry.release(step_run, tail)
+    }
+
+    /// Lets go of the streams that nobody holds: what readers and retention leave behind. All of such a stream is indexed, since
+    /// the line log's own threads hold it until then.
+    pub fn release_unused(&self) {
+        self.registry.release_unused();
+    }
+
+    /// Makes the index forget a stream, unless it is in memory, where it may be added to; says whether it did.
     ///
     /// # Errors
-    /// The tail, if somebody holds it too.
-    pub fn release(&self, step_run: &StepRunId, tail: Arc<StreamTail>) -> Result<(), Arc<StreamTail>> {
-        self.registry.release(step_run, tail)
+    /// The index's.
+    pub fn forget_unless_open(&self, step_run: &StepRunId) -> Result<bool, StoreError> {
+        self.registry.while_absent(step_run, || self.index.forget_stream(step_run))
+    }
+
+    /// Up to where the log is indexed.
+    ///
+    /// # Errors
+    /// The index's.
+    pub fn indexed(&self) -> Result<Position, StoreError> {
+        self.index.indexed(LogKind::Lines)
     }
 
     /// How many streams are in memory.
@@ -193,7 +251,8 @@ impl LineStore {
     pub fn blocks_from(&self, step_run: &StepRunId, line: u64, limit: usize) -> Result<Vec<TailBlock>, StoreError> {
         // The tail first: a block leaves it only after the index has it, so nothing falls between the two.
         let snapshot = self.registry.get(step_run).map(|tail| tail.snapshot()).unwrap_or_default();
-        let in_tail = snapshot.blocks().next().is_some_and(|oldest| oldest.place.first_line <= line && oldest.place.lines > 0);
+        // Not if it begins with `line`: a gap of unknown size may stand before it, in the index.
+        let in_tail = snapshot.blocks().next().is_some_and(|oldest| oldest.place.first_line < line);
         let mut found: Vec<TailBlock> = if in_tail {
             Vec::new()
         } else {
@@ -219,7 +278,6 @@ impl LineStore {
         let frame = self.log.read(place.position)?;
         format::decode(&frame.body).map_err(|_| self.log.damaged(place.position, "the frame holds no readable block"))
     }
-
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {

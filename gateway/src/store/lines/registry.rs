@@ -25,15 +25,22 @@ impl Registry {
         Arc::clone(self.tails.write().entry(step_run.clone()).or_insert_with(|| Arc::new(make())))
     }
 
-    /// Lets go of a stream that only the registry and `ours` hold; false if somebody else has it too.
-    pub(super) fn release(&self, step_run: &StepRunId, ours: Arc<StreamTail>) -> Result<(), Arc<StreamTail>> {
+    /// Lets go of a stream that only the registry and the caller hold; false if somebody else has it too.
+    pub(super) fn release(&self, step_run: &StepRunId, held: &Arc<StreamTail>) -> bool {
         let mut tails = self.tails.write();
         // Whoever wants the tail must come through this lock, so the count cannot rise meanwhile.
-        if Arc::strong_count(&ours) > 2 {
-            return Err(ours);
-        }
-        tails.remove(step_run);
-        Ok(())
+        Arc::strong_count(held) <= 2 && tails.remove(step_run).is_some()
+    }
+
+    /// Does something about a stream while nobody has it in memory and nobody can take it there; false if somebody has it.
+    pub(super) fn while_absent<E>(&self, step_run: &StepRunId, act: impl FnOnce() -> Result<(), E>) -> Result<bool, E> {
+        let tails = self.tails.write();
+        if tails.contains_key(step_run) { Ok(false) } else { act().map(|()| true) }
+    }
+
+    /// Lets go of the streams that only the registry holds.
+    pub(super) fn release_unused(&self) {
+        self.tails.write().retain(|_, tail| Arc::strong_count(tail) > 1);
     }
 
     pub(super) fn len(&self) -> usize {

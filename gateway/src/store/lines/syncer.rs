@@ -37,7 +37,7 @@ pub(super) struct Syncer {
 
 /// What has been written since the last sync.
 #[derive(Default)]
-struct Unsynced {
+pub(super) struct Unsynced {
     since: Option<Instant>,
     end: Position,
     streams: HashMap<StepRunId, (Arc<StreamTail>, LineUpdate)>,
@@ -49,25 +49,33 @@ impl Syncer {
         let mut unsynced = Unsynced::default();
         loop {
             let open = self.gather(&mut unsynced);
-            if unsynced.since.is_some() {
-                if let Err(error) = self.sync_and_index(&mut unsynced) {
-                    tracing::error!(%error, "lines could not be made durable; no more input is taken until a restart");
-                    self.log.poison(format!("sync lines: {error}"));
-                }
-                self.room.unpark();
-            }
+            self.round(&mut unsynced);
             if !open {
                 return;
             }
         }
     }
 
+    /// Syncs and indexes what has been written since the last time, if anything has.
+    pub(super) fn round(&self, unsynced: &mut Unsynced) {
+        if unsynced.since.is_none() {
+            return;
+        }
+        if let Err(error) = self.sync_and_index(unsynced) {
+            tracing::error!(%error, "lines could not be made durable; no more input is taken until a restart");
+            self.log.poison(format!("sync lines: {error}"));
+        }
+        self.room.unpark();
+    }
+
     /// Waits until a sync is due. False once the writer is gone.
     fn gather(&self, unsynced: &mut Unsynced) -> bool {
         loop {
-            let message = match unsynced.since {
+            let message = match unsynced.since.map(|since| self.interval.saturating_sub(since.elapsed())) {
                 None => self.written.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(since) => self.written.recv_timeout(self.interval.saturating_sub(since.elapsed())),
+                // Not even a look at what has come meanwhile: a writer that is fast enough would put the sync off for ever.
+                Some(Duration::ZERO) => return true,
+                Some(left) => self.written.recv_timeout(left),
             };
             match message {
                 Ok(written) => unsynced.add(written),
@@ -103,7 +111,7 @@ impl Syncer {
 }
 
 impl Unsynced {
-    fn add(&mut self, written: Written) {
+    pub(super) fn add(&mut self, written: Written) {
         self.since.get_or_insert_with(Instant::now);
         self.end = written.end;
         for (tail, update) in written.updates {

@@ -1,6 +1,8 @@
 //! The thread that writes the line log: all that waits goes into one write, then readers see it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Acquire;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +10,7 @@ use crossbeam::channel::{Receiver, Sender};
 use crossbeam::sync::Parker;
 
 use super::syncer::Written;
-use super::{BlockRef, StreamTail, TailBlock};
+use super::{BlockRef, StreamTail, TailBlock, fold};
 use crate::block::format::{self, FormatError};
 use crate::block::{Block, Content};
 use crate::budget::Permit;
@@ -65,26 +67,33 @@ pub(super) struct Writer {
     pub(super) appender: LogWriter,
     pub(super) input: Receiver<Vec<StreamWrite>>,
     pub(super) written: Sender<Written>,
-    pub(super) indexed: Arc<std::sync::atomic::AtomicU64>,
+    pub(super) indexed: Arc<AtomicU64>,
     pub(super) room: Parker,
+    /// The gateway ends: a full disk is an error now, not something to wait for.
+    pub(super) closing: Arc<AtomicBool>,
 }
 
 impl Writer {
     /// Runs until every sender is gone, or the log takes no more.
     pub(super) fn run(mut self) {
         while let Ok(first) = self.input.recv() {
-            let mut writes = first;
-            let mut size = size_of(&writes);
-            while size < MAX_WRITE_BYTES {
-                let Ok(more) = self.input.try_recv() else { break };
-                size += size_of(&more);
-                writes.extend(more);
-            }
-            if let Err(error) = self.write(writes) {
-                tracing::error!(%error, "lines could not be written; no more input is taken until a restart");
-                self.log.poison(format!("write lines: {error}"));
-            }
+            self.round(first);
             self.wait_for_room();
+        }
+    }
+
+    /// Writes `first` and what waits behind it.
+    pub(super) fn round(&mut self, first: Vec<StreamWrite>) {
+        let mut writes = first;
+        let mut size = size_of(&writes);
+        while size < MAX_WRITE_BYTES {
+            let Ok(more) = self.input.try_recv() else { break };
+            size += size_of(&more);
+            writes.extend(more);
+        }
+        if let Err(error) = self.write(writes) {
+            tracing::error!(%error, "lines could not be written; no more input is taken until a restart");
+            self.log.poison(format!("write lines: {error}"));
         }
     }
 
@@ -94,7 +103,7 @@ impl Writer {
         let mut positions = Vec::with_capacity(drafts.len());
         loop {
             match self.appender.append(drafts, &mut positions) {
-                Err(error) if error.is_retryable() => {
+                Err(error) if error.is_retryable() && !self.closing.load(Acquire) => {
                     tracing::warn!(%error, "lines wait to be written; trying again");
                     positions.clear();
                     std::thread::park_timeout(RETRY);
@@ -112,13 +121,14 @@ impl Writer {
         metrics::histogram!("arcgate_line_write_bytes").record(size_of(&writes) as f64);
         let mut positions = positions.into_iter();
         let updates = writes.into_iter().map(|write| publish(write, &mut positions)).collect();
-        // The syncer ends only after this thread has.
-        let _ = self.written.send(Written { end: self.appender.end(), updates });
+        if self.written.send(Written { end: self.appender.end(), updates }).is_err() {
+            // It ends only after this thread has, unless it panicked.
+            self.log.poison("hand written lines to the thread that syncs them");
+        }
         Ok(())
     }
 
     fn wait_for_room(&self) {
-        use std::sync::atomic::Ordering::Acquire;
         while self.appender.end().saturating_sub(self.indexed.load(Acquire)) > MAX_UNINDEXED_BYTES
             && self.log.poisoned().is_none()
         {
@@ -158,10 +168,16 @@ fn publish(write: StreamWrite, positions: &mut impl Iterator<Item = Position>) -
             TailBlock { place, block }
         })
         .collect();
-    if mark {
-        positions.next();
+    // Retention marks streams that it does not own, so that what it says may be behind.
+    if places.is_empty()
+        && let Some(known) = tail.record()
+    {
+        let mark = std::mem::replace(&mut record, StreamRecord::clone(&known));
+        fold::add_mark(&mut record, mark);
     }
-    record.newest = places.last().map_or(record.newest, |place| place.position);
+    let newest = places.last().map(|place| place.position);
+    let newest = if mark { positions.next().or(newest) } else { newest };
+    record.newest = newest.unwrap_or(record.newest);
     tail.publish(group, record.clone());
     drop(memory);
     (tail, LineUpdate { step_run, blocks: places, record })

@@ -30,6 +30,20 @@ fn the_epoch_rises_only_after_a_loss_of_power() {
 }
 
 #[test]
+fn the_epoch_rises_once_after_a_poisoned_run() {
+    let disk = SimDisk::new(5);
+    let first = open(&disk, "boot");
+    first.note_poisoned().unwrap();
+    first.note_poisoned().unwrap();
+    assert_eq!(open(&disk.crash(), "boot").epoch(), 2, "in the same boot");
+    let second = open(&disk, "boot");
+    assert_eq!(second.epoch(), 2);
+    second.save_known_since(77).unwrap();
+    let third = open(&disk, "boot");
+    assert_eq!((third.epoch(), third.known_since()), (2, 77));
+}
+
+#[test]
 fn a_cursor_is_durable_and_never_moves_back() {
     let disk = SimDisk::new(2);
     let meta = open(&disk, "boot");

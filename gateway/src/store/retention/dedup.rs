@@ -38,5 +38,6 @@ pub fn remembered(usage: &HashMap<AgentId, Usage>) -> HashSet<AgentId> {
 /// For how long repeats of every event are known, if no event that was received after `known_since` has been forgotten.
 #[must_use]
 pub fn covered(known_since: Millis, newest: Millis, window: Millis) -> Millis {
-    newest.saturating_sub(known_since).clamp(0, window)
+    // Of no events at all, all are known.
+    if newest == Millis::MIN { window } else { newest.saturating_sub(known_since).clamp(0, window) }
 }

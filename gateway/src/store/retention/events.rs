@@ -46,6 +46,12 @@ pub trait EventSegments {
     /// The log cannot be written.
     fn append_marks(&self, events: Vec<KnownEvent>) -> Result<(), StoreError>;
 
+    /// Makes the index forget events, but for those whose entry lies at or after `before` by then.
+    ///
+    /// # Errors
+    /// The index's.
+    fn forget(&self, keys: Vec<(AgentId, Box<str>)>, before: Position) -> Result<(), StoreError>;
+
     /// Unlinks the segments that end at or before a position.
     ///
     /// # Errors
@@ -104,8 +110,7 @@ fn forget(
             }
         }
         if keys.len() >= AT_ONCE {
-            index.forget_events(&keys)?;
-            keys.clear();
+            log.forget(std::mem::take(&mut keys), segment.end)?;
         }
         if marks.len() >= AT_ONCE {
             kept += marks.len() as u64;
@@ -113,7 +118,7 @@ fn forget(
         }
         Ok(())
     })?;
-    index.forget_events(&keys)?;
+    log.forget(keys, segment.end)?;
     if !marks.is_empty() {
         kept += marks.len() as u64;
         log.append_marks(marks)?;

@@ -38,6 +38,13 @@ pub trait LineSegments {
     fn entries(&self, segment: &SegmentInfo, each: &mut dyn FnMut(LineEntry) -> Result<(), StoreError>)
     -> Result<(), StoreError>;
 
+    /// Forgets a stream that has ended and of which no line is left; says whether it did. One that somebody has in memory, who
+    /// may yet add to it, stays.
+    ///
+    /// # Errors
+    /// The index's.
+    fn forget(&self, step_run: &StepRunId) -> Result<bool, StoreError>;
+
     /// Appends marks of streams and returns once they are synced and indexed. The records are what the index knows, which may be
     /// behind: where a stream has grown since, the log appends what it knows itself, or nothing.
     ///
@@ -96,7 +103,7 @@ fn forget(log: &impl LineSegments, index: &dyn Index, segment: &SegmentInfo) -> 
             // It has newer blocks, or is forgotten already.
             None => {}
             Some(record) if record.newest >= segment.end => {}
-            Some(record) if record.ended => index.forget_stream(&step_run)?,
+            Some(record) if record.ended && log.forget(&step_run)? => {}
             // Its numbers go on where they were.
             Some(record) => marks.push((step_run, record)),
         }

@@ -48,8 +48,6 @@ pub struct Report {
     pub events: Removed,
     /// Why nothing goes by age, if so; to be alerted.
     pub paused: Option<Pause>,
-    /// Too little space is left: new input is to be refused until a later report says otherwise.
-    pub refuse_input: bool,
     /// Repeats are known of every event that is at most this many milliseconds old.
     pub dedup_window: Millis,
 }
@@ -102,6 +100,6 @@ impl<L: LineSegments, E: EventSegments> Retention<L, E> {
             };
         }
         let dedup_window = dedup::covered(self.known_since, plan::newest(&event_segments), self.settings.dedup_window);
-        Ok(Report { lines, events, paused, refuse_input: plan::refuses_input(space), dedup_window })
+        Ok(Report { lines, events, paused, dedup_window })
     }
 }

@@ -8,14 +8,23 @@ use crate::store::segment::SegmentInfo;
 const HOUR: Millis = 3_600_000;
 const WEEK: Millis = 7 * 24 * HOUR;
 
+/// What a store may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxSize {
+    /// So many bytes.
+    Bytes(u64),
+    /// So many percent of what the file system holds of it and has free for it, which is that much of the file system where
+    /// nothing else is on it.
+    Percent(u8),
+}
+
 /// What the operator wants kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetentionSettings {
     /// Segments go once their newest frame is this much older than their log's newest frame, in milliseconds.
     pub max_age: Millis,
-    /// What both logs and the index may take together, in bytes. `None`: 80% of what the file system holds of them and has free
-    /// for them, which is 80% of the file system where nothing else is on it.
-    pub max_bytes: Option<u64>,
+    /// What both logs and the index may take together.
+    pub max_size: MaxSize,
     /// Repeats of events are known for this long, in milliseconds; event segments stay at least as long.
     pub dedup_window: Millis,
     /// Unless that takes more bytes of index and event log than this; then the busiest agents' oldest events go first.
@@ -24,7 +33,7 @@ pub struct RetentionSettings {
 
 impl Default for RetentionSettings {
     fn default() -> Self {
-        Self { max_age: WEEK, max_bytes: None, dedup_window: WEEK, dedup_bytes: 4 << 30 }
+        Self { max_age: WEEK, max_size: MaxSize::Percent(80), dedup_window: WEEK, dedup_bytes: 4 << 30 }
     }
 }
 
@@ -123,13 +132,10 @@ pub fn past_budget(segments: &[SegmentInfo], index_bytes: u64, budget: u64) -> u
 /// What logs and index may take together.
 #[must_use]
 pub fn limit(settings: &RetentionSettings, space: Space, own: u64) -> u64 {
-    settings.max_bytes.unwrap_or_else(|| space.total.min(space.free.saturating_add(own)) / 5 * 4)
-}
-
-/// Whether so little space is left that new input is refused: under 5%.
-#[must_use]
-pub fn refuses_input(space: Space) -> bool {
-    space.free < space.total / 20
+    match settings.max_size {
+        MaxSize::Bytes(bytes) => bytes,
+        MaxSize::Percent(percent) => space.total.min(space.free.saturating_add(own)) / 100 * u64::from(percent),
+    }
 }
 
 fn size(segments: &[SegmentInfo]) -> u64 {

@@ -71,10 +71,7 @@ fn the_limit_is_four_fifths_of_what_the_store_could_have() {
     assert_eq!(limit(&settings, space(600, 1000), 400), 800);
     // Half of the file system is someone else's.
     assert_eq!(limit(&settings, space(300, 1000), 200), 400);
-    assert_eq!(limit(&RetentionSettings { max_bytes: Some(7), ..settings }, space(600, 1000), 400), 7);
-    for (free, refused) in [(0, true), (49, true), (50, false), (1000, false)] {
-        assert_eq!(refuses_input(space(free, 1000)), refused, "{free}");
-    }
+    assert_eq!(limit(&RetentionSettings { max_size: MaxSize::Bytes(7), ..settings }, space(600, 1000), 400), 7);
 }
 
 /// How a plan is asked for, and what it says: hours of age for lines, for events, and settings; the three positions.
@@ -86,32 +83,32 @@ fn a_plan_weighs_age_size_budget_and_what_must_stay() {
     let cases: &[Case] = &[
         ("by age", old, old, |_| (), false, [200, 200, 0]),
         ("nothing by age while paused", old, old, |_| (), true, [0, 0, 0]),
-        ("by size while paused, lines only", old, old, |s| s.max_bytes = Some(650), true, [200, 0, 0]),
+        ("by size while paused, lines only", old, old, |s| s.max_size = MaxSize::Bytes(650), true, [200, 0, 0]),
         ("events outlive the age for their window", old, old, |s| s.max_age = DAY, false, [300, 200, 0]),
         ("a short window changes nothing without need", old, old, |s| s.dedup_window = DAY, false, [200, 200, 0]),
-        ("lines give way first", &[3, 2, 1, 0], old, |s| s.max_bytes = Some(400), false, [200, 200, 0]),
+        ("lines give way first", &[3, 2, 1, 0], old, |s| s.max_size = MaxSize::Bytes(400), false, [200, 200, 0]),
         (
             "then events past their window",
             &[3, 2, 1, 0],
             &[100, 50, 20, 0],
-            |s| (s.max_bytes, s.dedup_window) = (Some(350), DAY),
+            |s| (s.max_size, s.dedup_window) = (MaxSize::Bytes(350), DAY),
             false,
             [300, 200, 0],
         ),
-        ("not events within it", &[3, 2, 1, 0], &[3, 2, 1, 0], |s| s.max_bytes = Some(1), false, [300, 0, 0]),
+        ("not events within it", &[3, 2, 1, 0], &[3, 2, 1, 0], |s| s.max_size = MaxSize::Bytes(1), false, [300, 0, 0]),
         ("the budget takes events within it", &[0], &[3, 2, 1, 0], |s| s.dedup_bytes = 250, false, [0, 0, 200]),
         (
             "what the budget frees is not taken twice",
             &[3, 2, 1, 0],
             &[3, 2, 1, 0],
-            |s| (s.dedup_bytes, s.max_bytes) = (200, Some(600)),
+            |s| (s.dedup_bytes, s.max_size) = (200, MaxSize::Bytes(600)),
             false,
             [0, 0, 200],
         ),
     ];
     for (name, lines, events, change, paused, expected) in cases {
         let (lines, events) = (segments(lines), segments(events));
-        let mut settings = RetentionSettings { max_bytes: Some(1 << 40), ..RetentionSettings::default() };
+        let mut settings = RetentionSettings { max_size: MaxSize::Bytes(1 << 40), ..RetentionSettings::default() };
         change(&mut settings);
         let stored = Stored { lines: &lines, lines_read: 1000, events: &events, events_read: 1000, index_bytes: 0 };
         let plan = Plan::make(&stored, &settings, PLENTY, *paused);
@@ -207,6 +204,10 @@ impl LineSegments for FakeLines {
         let entries = self.entries.borrow().clone();
         let inside = entries.into_iter().filter(|(at, _)| (segment.start..segment.end).contains(at));
         inside.map(|(_, entry)| entry).try_for_each(each)
+    }
+
+    fn forget(&self, step_run: &StepRunId) -> Result<bool, StoreError> {
+        self.index.forget_stream(step_run).map(|()| true)
     }
 
     fn append_marks(&self, marks: Vec<(StepRunId, StreamRecord)>) -> Result<(), StoreError> {
@@ -323,6 +324,10 @@ impl EventSegments for FakeEvents {
         Ok(())
     }
 
+    fn forget(&self, keys: Vec<(AgentId, Box<str>)>, _: Position) -> Result<(), StoreError> {
+        self.index.forget_events(&keys)
+    }
+
     fn trim(&self, before: Position) -> Result<Position, StoreError> {
         self.segments.borrow_mut().retain(|segment| segment.end > before);
         Ok(self.segments.borrow()[0].start)
@@ -400,10 +405,10 @@ fn a_pass_removes_reports_and_does_so_once() {
     let mut retention = Retention { settings, lines, events, index: index.clone(), clock, known_since: 0 };
     let little = Space { free: 10_000, total: 1_000_000 };
     let report = retention.pass(Space { total: 1 << 20, ..PLENTY }, NOW + 29 * 60_000, Duration::from_mins(29)).unwrap();
-    assert_eq!((report.lines.before, report.events.before, report.paused, report.refuse_input), (20, 1000, None, false));
+    assert_eq!((report.lines.before, report.events.before, report.paused), (20, 1000, None));
     assert_eq!(report.dedup_window, 20 * 60_000);
     let report = retention.pass(little, NOW + 30 * 60_000, Duration::from_mins(30)).unwrap();
-    assert_eq!((report.events, report.refuse_input), (Removed::default(), true));
+    assert_eq!(report.events, Removed::default());
 
     // The clock jumps, and the frame that follows makes all else look old.
     retention.lines.segments.borrow_mut().push(SegmentInfo { start: 60, end: 70, newest: NOW + 30 * DAY });

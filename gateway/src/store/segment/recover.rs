@@ -69,19 +69,7 @@ impl SegmentLog {
         let index_ahead = scan_from > end;
         let scanned_from = if index_ahead { start } else { scan_from.max(start) };
         let bases = if bases.is_empty() { vec![base] } else { bases };
-        let shared = Arc::new(Shared {
-            files,
-            segments: ArcSwap::from_pointee(bases.into_iter().map(Segment::new).collect()),
-            active: ArcSwap::from_pointee(Active { base, file }),
-            start: AtomicU64::new(start),
-            appended: AtomicU64::new(end),
-            synced: AtomicU64::new(end),
-            newest: AtomicI64::new(newest),
-            syncing: Mutex::new(()),
-            trimming: Mutex::new(()),
-            poisoned: OnceLock::new(),
-        });
-        let log = Self { shared };
+        let log = Self::of(files, bases, Active { base, file }, end, newest);
         let mut recovery = Recovery { start, end, scanned_from, cut_bytes, index_ahead, ..Recovery::default() };
         for item in log.scan(scanned_from, end) {
             let item = item?;
@@ -93,6 +81,46 @@ impl SegmentLog {
         }
         let writer = LogWriter::new(Arc::clone(&log.shared), options);
         Ok((log, writer, recovery))
+    }
+
+    /// Opens the log in the folder `dir` to be read only, and changes nothing: what follows the last sound frame stays there.
+    /// `None` if there is no log. Of `options`, the incarnation is that of the store's last opening.
+    ///
+    /// # Errors
+    /// A failure of the disk; a segment of an unknown format, or of another store or log.
+    pub fn look(disk: Arc<dyn Disk>, dir: &Path, options: &SegmentOptions) -> Result<Option<(Self, Recovery)>, StoreError> {
+        let identity = Identity::new(options.kind, options.store_id, options.incarnation);
+        let files = Files::new(disk, dir.to_owned(), identity);
+        let bases = match files.list() {
+            Err(StoreError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            bases => bases?,
+        };
+        let (Some(&start), Some(&base)) = (bases.first(), bases.last()) else { return Ok(None) };
+        let (file, header) = files.open(base)?;
+        let size = file.size().map_err(|error| files.error("read", base, error))?;
+        let (end, newest) = find_end(&files, &file, base, base, size)?;
+        let newest = newest.or(header.map(|header| header.newest_before)).unwrap_or(Millis::MIN);
+        let cut_bytes = (base + size).saturating_sub(end);
+        let recovery = Recovery { start, end, scanned_from: base, cut_bytes, ..Recovery::default() };
+        Ok(Some((Self::of(files, bases, Active { base, file }, end, newest), recovery)))
+    }
+
+    /// The log of these segments, of which the last one is the active one.
+    fn of(files: Files, bases: Vec<Position>, active: Active, end: Position, newest: Millis) -> Self {
+        let start = bases.first().copied().unwrap_or(active.base);
+        let shared = Shared {
+            files,
+            segments: ArcSwap::from_pointee(bases.into_iter().map(Segment::new).collect()),
+            active: ArcSwap::from_pointee(active),
+            start: AtomicU64::new(start),
+            appended: AtomicU64::new(end),
+            synced: AtomicU64::new(end),
+            newest: AtomicI64::new(newest),
+            syncing: Mutex::new(()),
+            trimming: Mutex::new(()),
+            poisoned: OnceLock::new(),
+        };
+        Self { shared: Arc::new(shared) }
     }
 }
 

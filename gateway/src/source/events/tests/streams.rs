@@ -1,5 +1,6 @@
 //! PushEvents and EventSession as clients see them, over a real event log.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arcgate_api::gateway::v1::ingest_ack::Status::{Accepted, OutOfOrder, PartialAccepted, Rejected};
@@ -16,6 +17,8 @@ use super::super::push::push_events;
 use super::super::session::{Answers, event_session};
 use super::{encode, event};
 use crate::clock::Clock;
+use crate::store::SpaceGate;
+use crate::store::disk::Space;
 use crate::store::disk::sim::SimDisk;
 use crate::store::events::{EventLog, EventLogOptions};
 use crate::store::index::memory::MemoryIndex;
@@ -26,6 +29,7 @@ struct Gateway {
     log: EventLog,
     disk: SimDisk,
     clock: Clock,
+    gate: SpaceGate,
 }
 
 fn gateway() -> Gateway {
@@ -36,7 +40,9 @@ fn gateway() -> Gateway {
     let index = Arc::new(MemoryIndex::default());
     let options = EventLogOptions { disk: Arc::new(disk.clone()), dir: "/events".into(), segments, index };
     let log = EventLog::open(options).unwrap().0;
-    Gateway { ingest: Arc::new(EventIngest::new(log.clone(), clock.clone(), 1_000_000)), log, disk, clock }
+    let gate = SpaceGate::new(Path::new("/store"));
+    let ingest = Arc::new(EventIngest::new(log.clone(), gate.clone(), clock.clone(), 1_000_000));
+    Gateway { ingest, log, disk, clock, gate }
 }
 
 fn handshake(agent: &str, last_known_seq: u64) -> PushEventsRequest {
@@ -220,4 +226,18 @@ async fn a_session_whose_client_is_gone_ends() {
     client.send(Ok(batch([1]))).await.unwrap();
     drop(answers);
     client.closed().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_almost_full_disk_refuses_until_there_is_space() {
+    let gateway = gateway();
+    let (requests, mut answers) = gateway.session();
+    requests.send(Ok(batch([1]))).await.unwrap();
+    assert_eq!(answers.next().await.unwrap().unwrap().ack.unwrap().taken, 1);
+    gateway.gate.observe(Space { free: 49, total: 1000 });
+    assert_eq!(gateway.push(vec![]).await.unwrap_err().code(), Code::ResourceExhausted, "at its start");
+    requests.send(Ok(batch([2]))).await.unwrap();
+    assert_eq!(answers.next().await.unwrap().unwrap_err().code(), Code::ResourceExhausted, "while it is open");
+    gateway.gate.observe(Space { free: 60, total: 1000 });
+    assert_eq!(gateway.push(vec![batch([1, 2])]).await.unwrap().taken, 1);
 }
