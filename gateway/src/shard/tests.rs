@@ -173,3 +173,8 @@ fn assert_rebuilt_alike(rig: Rig) -> Rig {
 fn arc(text: &str) -> Arc<str> {
     text.into()
 }
+
+/// A line that its agent counts, for other stations' tests.
+pub(crate) fn numbered(step_run: &str, reply: oneshot::Sender<Result<Outcome, Refusal>>) -> Submission {
+    Submission { reply, ..counted_there(step_run, 1, "numbered\n") }
+}

@@ -30,7 +30,7 @@ struct World {
     at_event: usize,
 }
 
-fn run(seed: u64) -> Result<(), String> {
+fn play(seed: u64) -> Result<(), String> {
     let mut world = World {
         rng: StdRng::seed_from_u64(seed),
         rig: Some(Rig::over(ByHand::new(seed))),
@@ -75,8 +75,13 @@ impl World {
                 self.note_durable();
             }
             19 => {
-                let at = self.rig.as_ref().unwrap().log.disk.ops() + self.rng.random_range(0..5);
-                self.rig().log.disk.fail_at(at);
+                let at = self.rng.random_range(0..3);
+                let disk = self.rig().log.disk.clone();
+                disk.fail_at(disk.ops() + at);
+                self.flush();
+                self.rig().log.sync();
+                self.note_durable();
+                disk.fail_at(u64::MAX);
             }
             20..22 => self.compare()?,
             _ => {
@@ -235,7 +240,7 @@ fn i6_lines_are_what_was_sent_whatever_happens() {
     println!("seed {seed}");
     for round in 0..1_000 {
         let seed = seed.wrapping_add(round);
-        run(seed).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        play(seed).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
     }
 }
 
