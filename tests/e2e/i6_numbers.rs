@@ -52,7 +52,6 @@ fn i6_dropped_lines_keep_their_numbers_and_gap_markers_count_them() -> Outcome<(
         while let Some(push) = pushes.join_next().await {
             let (agent, ack) = push??;
             assert_eq!(ack.taken + ack.dropped, batches * lines, "{ack:?}");
-            assert_eq!(ack.next_line, batches * lines + 1, "{ack:?}");
             dropped += ack.dropped;
             let mut seen = Seen::from(1);
             let mut reader = Reader::follow(rig.http(), &format!("dropped-{agent}")).await?;
