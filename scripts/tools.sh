@@ -3,16 +3,13 @@
 # Tools that come from a package registry go, pinned, into target/tools. Nothing here is skipped.
 #
 #   scripts/tools.sh gate     strace, taskset, procps; cargo-machete
-#   scripts/tools.sh buf      Go, buf, protoc-gen-go, protoc-gen-go-grpc
+#   scripts/tools.sh go       Go; prints the folder of its binaries
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 MACHETE=0.9.2
-BUF=1.75.0
-PROTOC_GEN_GO=1.36.11
-PROTOC_GEN_GO_GRPC=1.6.0
-GO=1.26.0
+GO=1.26.8
 
 # debian COMMAND=PACKAGE …: every command is there afterwards, or the script ends.
 debian() {
@@ -49,23 +46,11 @@ go_toolchain() {
     from=$(GOFLAGS=-mod=mod go mod download -json "$module" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
     [ -n "$from" ] || fail "could not fetch $module from the Go module proxy"
     cp -r "$from" "$root.part" && chmod -R u+w "$root.part" && chmod +x "$root.part"/bin/* "$root.part"/pkg/tool/*/*
+    # A module holds no other module, so the toolchain's own are stored under another name.
+    find "$root.part/src" -name _go.mod -execdir mv _go.mod go.mod \;
     mv "$root.part" "$root"
   fi
   echo "$root/bin"
-}
-
-buf() {
-  PATH="$(go_toolchain):$PATH"
-  local tool
-  for tool in "github.com/bufbuild/buf/cmd/buf@v$BUF" "google.golang.org/protobuf/cmd/protoc-gen-go@v$PROTOC_GEN_GO" \
-    "google.golang.org/grpc/cmd/protoc-gen-go-grpc@v$PROTOC_GEN_GO_GRPC"; do
-    local name version
-    name=$(basename "${tool%@*}") version=${tool##*@v}
-    "$TOOLS/bin/$name" --version 2>&1 | grep -qF "$version" && continue
-    say "installing $name $version"
-    GOBIN="$TOOLS/bin" GOFLAGS=-mod=mod go install "$tool"
-  done
-  echo "$PATH" >"$TOOLS/go-path"
 }
 
 case "${1:-}" in
@@ -73,9 +58,6 @@ case "${1:-}" in
     debian strace=strace taskset=util-linux setsid=util-linux cc=gcc
     machete
     ;;
-  buf)
-    debian curl=ca-certificates
-    buf
-    ;;
-  *) fail "usage: scripts/tools.sh gate|buf" ;;
+  go) go_toolchain ;;
+  *) fail "usage: scripts/tools.sh gate|go" ;;
 esac

@@ -293,7 +293,8 @@ pub fn reindex(path: &Path) -> Result<Reindexed, StoreError> {
     Ok(reindexed)
 }
 
-/// How the memory there is gets divided. What is left, three sixteenths, is for the process itself.
+/// How the memory there is gets divided. What is left is for the process itself, and for lines that are for a moment there twice:
+/// as they came and compressed.
 struct MemoryShares {
     /// Messages that are announced and not yet handled.
     messages: u64,
@@ -311,7 +312,7 @@ impl MemoryShares {
     fn of(memory: u64) -> Self {
         let part = memory / 16;
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-        Self { messages: 4 * part, lines: 4 * part, windows: 2 * part, readers: size(2 * part), buffers: size(part / 2) }
+        Self { messages: 4 * part, lines: 3 * part, windows: part, readers: size(2 * part), buffers: size(part / 2) }
     }
 }
 

@@ -10,6 +10,8 @@ use serde_json::json;
 
 use crate::time::{Millis, rfc3339, timestamp};
 
+const STARTED: &str = "arcentra.step.started";
+
 /// Who pushes what.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
@@ -53,7 +55,7 @@ impl Pending {
     /// `arcentra.step.started`.
     #[must_use]
     pub(crate) fn started(about: &Identity, now: Millis) -> Self {
-        Self::new(about, "arcentra.step.started", now, &json!({ "status": "started" }))
+        Self::new(about, STARTED, now, &json!({ "status": "started" }))
     }
 
     /// `arcentra.step.completed` or `arcentra.step.failed`.
@@ -90,6 +92,12 @@ impl Pending {
             payload["pipelineId"] = about.pipeline_id.as_str().into();
         }
         Self { seq: 0, id, kind: kind.to_owned(), about: about.clone(), payload }
+    }
+
+    /// Whether it says that the step run has ended.
+    #[must_use]
+    pub(crate) fn is_last(&self) -> bool {
+        self.kind != STARTED
     }
 
     /// The event as it goes on the wire at `now`.

@@ -1,8 +1,10 @@
 //! Delivers the events of this push, and those that earlier ones left behind, over `PushEvents`.
 
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arcgate_api::gateway::v1::push_events_request::Payload;
 use arcgate_api::gateway::v1::{AgentHandshake, EventBatch, PushEventsRequest};
@@ -12,9 +14,12 @@ use tokio::time::{sleep, timeout};
 use super::event::Pending;
 use super::notes::Notes;
 use super::outbox::Outbox;
-use super::shared::now;
+use super::shared::{SharedSpool, now};
 use super::target::{PATIENCE, Target, UplinkError};
 use crate::backoff::Backoff;
+
+/// How long no line may arrive before the event that ends the step run goes ahead of them.
+const LINES_FIRST: Duration = Duration::from_secs(1);
 
 /// What others may know of the outbox while its own thread works on it, without waiting for that thread's disk.
 #[derive(Debug, Default)]
@@ -56,11 +61,25 @@ impl Outboxes {
 
     /// Delivers events as they come, then those of earlier pushes. Returns when no more can come and none of its own waits; drop
     /// it to give up.
-    pub(crate) async fn deliver(&mut self, target: &Target, incoming: &mut mpsc::Receiver<Pending>) {
+    ///
+    /// The event that ends the step run goes after its lines: `lines` resolves when those have arrived.
+    pub(crate) async fn deliver(
+        &mut self,
+        target: &Target,
+        incoming: &mut mpsc::Receiver<Pending>,
+        spool: &SharedSpool,
+        lines: impl Future,
+    ) {
+        let mut lines = Some(std::pin::pin!(lines));
         let mut backoff = Backoff::default();
         loop {
             while let Ok(event) = incoming.try_recv() {
                 self.add(event);
+            }
+            if self.own.pending().last().is_some_and(Pending::is_last)
+                && let Some(lines) = lines.take()
+            {
+                arrive(lines, spool).await;
             }
             if !self.own.pending().is_empty() {
                 match send(target, self.own.pending()).await {
@@ -105,6 +124,17 @@ impl Outboxes {
     /// Ends them; what waits on disk is left for the next push.
     pub(crate) fn close(self) {
         self.own.close();
+    }
+}
+
+/// Waits for the last lines as long as some arrive.
+async fn arrive(mut lines: Pin<&mut impl Future>, spool: &SharedSpool) {
+    let mut left = u64::MAX;
+    while timeout(LINES_FIRST, lines.as_mut()).await.is_err() {
+        let now_left = spool.with(|spool| spool.undelivered());
+        if now_left >= std::mem::replace(&mut left, now_left) {
+            return;
+        }
     }
 }
 

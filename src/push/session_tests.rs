@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio_stream::Stream as Answers;
 use tonic::{Request, Response, Status as GrpcStatus};
 
-use super::super::event::Pending;
+use super::super::event::{Outcome, Pending};
 use super::super::spool::{SPOOL_BYTES, Stream};
 use super::super::uplink::{Undelivered, Uplink};
 use super::*;
@@ -30,6 +30,7 @@ struct Known {
     breaks: u32,
     refuse: Option<&'static str>,
     events: Vec<(u64, String)>,
+    durable_at_last_event: u64,
 }
 
 #[derive(Clone, Default)]
@@ -118,7 +119,9 @@ impl GatewayService for Fake {
                 Some(EventPayload::Batch(batch)) => {
                     for event in batch.events {
                         mark = event.meta.unwrap().seq;
-                        self.0.lock().events.push((mark, event.event_type));
+                        let mut known = self.0.lock();
+                        known.events.push((mark, event.event_type));
+                        known.durable_at_last_event = known.durable;
                     }
                 }
                 None => {}
@@ -231,4 +234,21 @@ async fn without_a_gateway_the_events_go_with_the_next_push() {
     assert_eq!(second.drain(Duration::from_secs(60), false, std::future::pending()).await, NOTHING);
     assert_eq!(fake.0.lock().events.iter().map(|event| event.0).collect::<Vec<_>>(), [1, 2]);
     assert_eq!(std::fs::read_dir(state.path()).unwrap().count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_event_that_ends_the_step_run_goes_after_its_lines() {
+    let (fake, state, spool) = (Fake::default(), tempfile::tempdir().unwrap(), SharedSpool::new(SPOOL_BYTES));
+    let uplink = uplink(fake.start(None).await, &spool, &state);
+    uplink.event(Pending::started(&about(), 0));
+    for line in 0..20_000 {
+        spool.push(Stream::Stdout, format!("line {line}\n").as_bytes());
+    }
+    spool.end();
+    let outcome = Outcome { exit_code: 0, error: String::new(), took: Duration::ZERO, lines: 20_000 };
+    uplink.event(Pending::finished(&about(), 0, &outcome));
+    assert_eq!(uplink.drain(Duration::from_secs(60), false, std::future::pending()).await, NOTHING);
+    let known = fake.0.lock();
+    assert_eq!(known.events.len(), 2);
+    assert_eq!(known.durable_at_last_event, 20_000);
 }

@@ -71,8 +71,12 @@ impl Uplink {
                     runtime.block_on(async {
                         let deliver = async {
                             if let Some(target) = &target {
-                                let lines = session::deliver(target, &about, &spool, &notes);
-                                tokio::join!(lines, outboxes.deliver(target, &mut incoming));
+                                let (arrived, all_arrived) = oneshot::channel();
+                                let lines = async {
+                                    session::deliver(target, &about, &spool, &notes).await;
+                                    let _ = arrived.send(());
+                                };
+                                tokio::join!(lines, outboxes.deliver(target, &mut incoming, &spool, all_arrived));
                             } else {
                                 outboxes.keep(&mut incoming).await;
                             }

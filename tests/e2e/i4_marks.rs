@@ -139,12 +139,10 @@ fn i4_the_existing_agent_neither_stalls_nor_loses_with_holes_poison_reordering_a
             for n in 0..600_u64 {
                 match random.random_range(0..100) {
                     0 => agent.skip(),
-                    1 => drop(agent.append_empty()),
+                    1 => _ = agent.append_empty(),
                     _ => {
-                        drop(agent.append(
-                            "arcentra.task.progress",
-                            &json!({ "n": n, "text": "x".repeat(random.random_range(0..500)) }),
-                        ))
+                        let text = "x".repeat(random.random_range(0..500));
+                        agent.append("arcentra.task.progress", &json!({ "n": n, "text": text }));
                     }
                 }
             }

@@ -7,6 +7,16 @@ use tokio::task::JoinSet;
 
 use crate::harness::{Outcome, Reader, Rig, SOON, Seen, folder, logs, run, scaled, within};
 
+/// Little memory, one shard, and no waiting for room.
+const SMALL: &[(&str, &str)] = &[
+    ("ARCGATE_LIMITS__MEMORY", "64MiB"),
+    ("ARCGATE_GRPC__MAX_MESSAGE", "16MiB"),
+    ("ARCGATE_EVENTS__MAX_EVENT", "8MiB"),
+    ("ARCGATE_LOGS__MAX_BATCH", "16MiB"),
+    ("ARCGATE_LOGS__SHARDS", "1"),
+    ("ARCGATE_LOGS__QUEUE_WAIT", "0s"),
+];
+
 #[test]
 fn i6_dropped_lines_keep_their_numbers_and_gap_markers_count_them() -> Outcome<()> {
     run(300, async {
@@ -18,8 +28,8 @@ fn i6_dropped_lines_keep_their_numbers_and_gap_markers_count_them() -> Outcome<(
             ["strace", "-D", "-f", "-qq", "-e", &format!("trace={writes}"), "-e", &format!("inject={writes}:delay_enter=300000")];
         let wrapper: Vec<String> = wrapper.into_iter().chain(["-o", &out]).map(str::to_owned).collect();
         let mut launch = crate::harness::Launch::new(crate::harness::binary(), folder.path().join("data")).wrapped(&wrapper);
-        for (name, value) in [("LOGS__QUEUE_WAIT", "0s"), ("LOGS__SHARDS", "1"), ("LIMITS__MEMORY", "64MiB")] {
-            launch = launch.with(&format!("ARCGATE_{name}"), value);
+        for (name, value) in SMALL {
+            launch = launch.with(name, value);
         }
         let rig = Rig { gateway: launch.start().await?, folder };
 
@@ -42,7 +52,6 @@ fn i6_dropped_lines_keep_their_numbers_and_gap_markers_count_them() -> Outcome<(
         while let Some(push) = pushes.join_next().await {
             let (agent, ack) = push??;
             assert_eq!(ack.taken + ack.dropped, batches * lines, "{ack:?}");
-            assert_eq!(ack.next_line, batches * lines + 1, "{ack:?}");
             dropped += ack.dropped;
             let mut seen = Seen::from(1);
             let mut reader = Reader::follow(rig.http(), &format!("dropped-{agent}")).await?;
@@ -63,7 +72,7 @@ fn i6_dropped_lines_keep_their_numbers_and_gap_markers_count_them() -> Outcome<(
 #[test]
 fn i6_a_session_and_counted_batches_drop_nothing() -> Outcome<()> {
     run(120, async {
-        let rig = Rig::start_with(&[("ARCGATE_LOGS__QUEUE_WAIT", "0s"), ("ARCGATE_LIMITS__MEMORY", "64MiB")]).await?;
+        let rig = Rig::start_with(SMALL).await?;
         let mut sessions = JoinSet::new();
         for agent in 0..8 {
             let channel = rig.gateway.channel()?;
@@ -181,6 +190,7 @@ fn i6_a_batch_seen_again_adds_nothing_unless_its_seq_differs() -> Outcome<()> {
         assert_eq!((ack.taken, ack.repeated), (0, 1), "{ack:?}");
         let ack = logs::push(rig.gateway.channel()?, "a", [logs::batch("a", "again", 2, "one\n")]).await?;
         assert_eq!((ack.taken, ack.repeated, ack.next_line), (1, 0, 3), "{ack:?}");
+        rig.settled("again", 2).await?;
         let mut reader = Reader::follow_with(rig.http(), "again", json!({ "tail": 1 })).await?;
         let mut seen = Seen::from(2);
         reader.read_to(2, &mut seen, SOON).await?;

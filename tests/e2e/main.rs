@@ -13,6 +13,7 @@ mod bad_input;
 mod command_line;
 mod demo;
 mod formats;
+mod go_client;
 mod harness;
 mod i1_ack_after_sync;
 mod i2_sigkill;

@@ -30,6 +30,7 @@ fn history_then_live_in_the_messages_that_clients_know() -> Outcome<()> {
     run(60, async {
         let rig = Rig::start().await?;
         lines(&rig, "s", 450).await?;
+        rig.settled("s", 450).await?;
         let mut reader = Reader::follow(rig.http(), "s").await?;
         let subscribed = reader.soon().await?;
         assert_eq!(
@@ -140,6 +141,7 @@ fn a_client_resumes_by_number_or_asks_for_the_last_lines() -> Outcome<()> {
     run(60, async {
         let rig = Rig::start().await?;
         lines(&rig, "s", 1_000).await?;
+        rig.settled("s", 1_000).await?;
         for (more, first) in [(json!({ "fromLine": 700 }), 700), (json!({ "tail": 10 }), 991), (json!({ "tail": 5_000 }), 1)] {
             let mut reader = Reader::follow_with(rig.http(), "s", more).await?;
             let mut seen = Seen::from(first);

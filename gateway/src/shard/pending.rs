@@ -1,8 +1,10 @@
 //! The lines of one stream that wait to be written: small batches grow together into one block, which is compressed once.
 
+use std::cell::RefCell;
 use std::time::Instant;
 
 use bytes::Bytes;
+use lz4_flex::block::{compress_into, get_maximum_output_size};
 use memchr::memchr_iter;
 
 use crate::block::format;
@@ -151,10 +153,23 @@ impl Identity<'_> {
     }
 }
 
+thread_local! {
+    /// Where a shard's thread compresses into: it must be as large as the text could become, and what is kept is not.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// LZ4: a third of zstd's cost, and half again its size; what must be small is compressed by its agent.
 fn compress(text: &[u8]) -> (Codec, Bytes) {
-    let compressed = lz4_flex::block::compress(text);
-    if compressed.len() < text.len() { (Codec::Lz4, compressed.into()) } else { (Codec::Plain, Bytes::copy_from_slice(text)) }
+    SCRATCH.with_borrow_mut(|scratch| {
+        let room = get_maximum_output_size(text.len());
+        if scratch.len() < room {
+            scratch.resize(room, 0);
+        }
+        match compress_into(text, scratch) {
+            Ok(length) if length < text.len() => (Codec::Lz4, Bytes::copy_from_slice(&scratch[..length])),
+            _ => (Codec::Plain, Bytes::copy_from_slice(text)),
+        }
+    })
 }
 
 /// The piece's text and runs after its first `skip` lines.

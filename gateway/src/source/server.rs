@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use hyper::server::conn::http2;
@@ -21,7 +21,7 @@ const MIN_WINDOW: u64 = 64 << 10;
 /// The largest: with 1 MiB frames it makes the wire cost half of what the default windows do.
 const MAX_WINDOW: u64 = 16 << 20;
 /// A stream's window is at most this; a connection's share goes to few streams.
-const MAX_STREAM_WINDOW: u64 = 4 << 20;
+const MAX_STREAM_WINDOW: u32 = 4 << 20;
 /// Large frames: fewer of them.
 const FRAME_BYTES: u32 = 1 << 20;
 /// Streams a client may have open on one connection.
@@ -44,7 +44,7 @@ pub struct ServerSettings {
 /// `messages` says.
 pub async fn serve(listener: TcpListener, routes: Routes, messages: AnnouncedLengths, settings: ServerSettings, mut stop: Stop) {
     let routes = messages.layer(routes);
-    let open = Arc::new(AtomicUsize::new(0));
+    let windows = Windows::new(settings.window_bytes);
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -53,10 +53,8 @@ pub async fn serve(listener: TcpListener, routes: Routes, messages: AnnouncedLen
             () = stop.asked() => break,
         };
         match accepted {
-            Ok((stream, peer)) if open.load(Ordering::Relaxed) < settings.connections => {
-                let guard = Connected::new(&open);
-                let window = window(settings.window_bytes, open.load(Ordering::Relaxed));
-                connections.spawn(connection(stream, peer, routes.clone(), window, stop.clone(), guard));
+            Ok((stream, peer)) if windows.open.load(Ordering::Relaxed) < settings.connections => {
+                connections.spawn(connection(stream, peer, routes.clone(), windows.enter(), stop.clone()));
             }
             Ok((_, peer)) => {
                 tracing::warn!(%peer, limit = settings.connections, "connection refused: there are too many; raise [limits] connections");
@@ -76,20 +74,13 @@ pub async fn serve(listener: TcpListener, routes: Routes, messages: AnnouncedLen
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    routes: Announced<Routes>,
-    window: u64,
-    mut stop: Stop,
-    _guard: Connected,
-) {
+async fn connection(stream: TcpStream, peer: SocketAddr, routes: Announced<Routes>, connected: Connected, mut stop: Stop) {
     let _ = stream.set_nodelay(true);
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
-        .initial_connection_window_size(window as u32)
-        .initial_stream_window_size(window.min(MAX_STREAM_WINDOW) as u32)
+        .initial_connection_window_size(connected.window())
+        .initial_stream_window_size(connected.window().min(MAX_STREAM_WINDOW))
         .max_frame_size(FRAME_BYTES)
         .max_concurrent_streams(STREAMS)
         .keep_alive_interval(PING_INTERVAL)
@@ -108,26 +99,46 @@ async fn connection(
     }
 }
 
-/// A new connection's share of the memory for windows.
-fn window(all: u64, connections: usize) -> u64 {
-    (all / connections.max(1) as u64).clamp(MIN_WINDOW, MAX_WINDOW)
+/// The memory that windows share.
+struct Windows {
+    free: AtomicU64,
+    open: AtomicUsize,
 }
 
-/// Counts a connection as long as it lives.
-struct Connected(Arc<AtomicUsize>);
+/// A connection's place and its window, as long as it lives.
+struct Connected {
+    windows: Arc<Windows>,
+    bytes: u64,
+}
+
+impl Windows {
+    fn new(bytes: u64) -> Arc<Self> {
+        Arc::new(Self { free: AtomicU64::new(bytes), open: AtomicUsize::new(0) })
+    }
+
+    /// A new connection's window: an eighth of what is free, so that all of them together never pass what there is, but for the
+    /// least that HTTP/2 allows.
+    fn enter(self: &Arc<Self>) -> Connected {
+        metrics::gauge!("arcgate_grpc_connections").increment(1.0);
+        self.open.fetch_add(1, Ordering::Relaxed);
+        let share = |free: u64| (free / 8).clamp(MIN_WINDOW, MAX_WINDOW).min(free);
+        let before = self.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| Some(free - share(free)));
+        Connected { windows: Arc::clone(self), bytes: share(before.unwrap_or(0)) }
+    }
+}
 
 impl Connected {
-    fn new(open: &Arc<AtomicUsize>) -> Self {
-        metrics::gauge!("arcgate_grpc_connections").increment(1.0);
-        open.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(open))
+    fn window(&self) -> u32 {
+        // Fits: it is at most MAX_WINDOW.
+        self.bytes.max(MIN_WINDOW) as u32
     }
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
         metrics::gauge!("arcgate_grpc_connections").decrement(1.0);
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.windows.open.fetch_sub(1, Ordering::Relaxed);
+        self.windows.free.fetch_add(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -136,9 +147,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_is_a_share_within_bounds() {
-        assert_eq!(window(64 << 20, 1), MAX_WINDOW);
-        assert_eq!(window(64 << 20, 64), 1 << 20);
-        assert_eq!(window(64 << 20, 100_000), MIN_WINDOW);
+    fn windows_together_never_pass_what_there_is() {
+        let windows = Windows::new(64 << 20);
+        let first = windows.enter();
+        assert_eq!(first.window(), 8 << 20);
+        let others: Vec<_> = (0..1000).map(|_| windows.enter()).collect();
+        assert!(first.bytes + others.iter().map(|open| open.bytes).sum::<u64>() <= 64 << 20);
+        assert!(others.iter().all(|open| u64::from(open.window()) >= MIN_WINDOW));
+        drop((first, others));
+        assert_eq!(windows.free.load(Ordering::Relaxed), 64 << 20);
+        assert_eq!(windows.open.load(Ordering::Relaxed), 0);
     }
 }

@@ -182,3 +182,6 @@ fn unknown(frame: &Frame) -> Meaning {
         Meaning::Other
     }
 }
+
+#[cfg(test)]
+mod tests;

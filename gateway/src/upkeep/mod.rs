@@ -113,6 +113,7 @@ struct Keeper {
     gauges: Gauges,
     stopped: Receiver<()>,
     poison_noted: bool,
+    paused: bool,
 }
 
 impl Keeper {
@@ -131,7 +132,21 @@ impl Keeper {
         };
         let started = Instant::now();
         let gauges = Gauges::new(budgets);
-        Self { disk, path, meta, lines, events, gate, clock, started, retention, gauges, stopped, poison_noted: false }
+        Self {
+            disk,
+            path,
+            meta,
+            lines,
+            events,
+            gate,
+            clock,
+            started,
+            retention,
+            gauges,
+            stopped,
+            poison_noted: false,
+            paused: false,
+        }
     }
 
     fn run(mut self, pace: Pace) {
@@ -214,6 +229,16 @@ impl Keeper {
 
     fn tell(&mut self, report: &Report, began_at: [Position; 2]) {
         self.gauges.report(report);
+        if report.paused.is_some() != self.paused {
+            self.paused = !self.paused;
+            match report.paused {
+                Some(why) => tracing::error!(
+                    ?why,
+                    "the clock cannot be trusted: nothing is removed by age until it is back, or stands for a day"
+                ),
+                None => tracing::info!("the clock is trusted again: retention goes by age"),
+            }
+        }
         for (log, removed, began_at) in
             [(LogKind::Lines, report.lines, began_at[0]), (LogKind::Events, report.events, began_at[1])]
         {

@@ -13,8 +13,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 pub(crate) use arcgate_load::process::{Gateway, Launch};
-pub(crate) use arcgate_load::reader::{Entry, Reader, Seen};
-pub(crate) use arcgate_load::{Outcome, Trouble, events, eventually, http, logs, within};
+pub(crate) use arcgate_load::reader::{Reader, Seen};
+pub(crate) use arcgate_load::{Outcome, events, eventually, http, logs, within};
 use tempfile::TempDir;
 
 /// Most things come within this, on a busy machine too.
@@ -89,6 +89,16 @@ impl Rig {
     pub(crate) async fn crash(&mut self) -> Outcome<()> {
         self.gateway.kill9()?;
         self.gateway.restart().await
+    }
+
+    /// Waits until the gateway says that the step run's lines up to `last` are on disk: then every reader finds them in history.
+    pub(crate) async fn settled(&self, step_run: &str, last: u64) -> Outcome<()> {
+        let mut session = logs::LogSession::open(self.gateway.channel()?, "who asks").await?;
+        eventually(SOON, "lines to be on disk", async || {
+            let ack = session.ask(logs::question("who asks", step_run, 1)).await?;
+            Ok((ack.durable_line >= last).then_some(()))
+        })
+        .await
     }
 
     /// Everything a reader sees of a step run up to line `last`, from history.

@@ -14,7 +14,7 @@ pub(crate) struct Call {
     pub(crate) end: u64,
     /// Its name.
     pub(crate) name: String,
-    /// The file or socket it was made on, as strace's `-yy` names it.
+    /// The file or socket it was made on, as strace's `-yy` names it, in plain text.
     pub(crate) target: String,
     /// Its arguments; all strings as hex (`\x61`).
     pub(crate) arguments: String,
@@ -81,6 +81,18 @@ impl Trace {
     }
 }
 
+/// A text in which some characters are written as `\x61`.
+fn plain(text: &str) -> String {
+    let mut parts = text.split("\\x");
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (code, rest) = part.split_at_checked(2).unwrap_or((part, ""));
+        bytes.extend(u8::from_str_radix(code, 16));
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// `1700000000.123456 fdatasync(7</data/events/0.seg>) = 0 <0.000123>`; `None` for anything else, as signals.
 fn parse(line: &str) -> Option<Call> {
     let (begin, rest) = line.split_once(' ')?;
@@ -99,7 +111,7 @@ fn parse(line: &str) -> Option<Call> {
         begin,
         end: begin + micros(took.trim_end_matches('>'))?,
         name: name.to_owned(),
-        target: target.to_owned(),
+        target: plain(target),
         arguments: arguments.to_owned(),
         result: result.split(' ').next()?.parse().ok()?,
     })
@@ -111,7 +123,7 @@ mod tests {
 
     #[test]
     fn lines_of_strace_are_understood() -> Outcome<()> {
-        let sync = parse("1700000000.000010 fdatasync(7</d/events/0.seg>) = 0 <0.000123>").ok_or("sync")?;
+        let sync = parse(r"1700000000.000010 fdatasync(7<\x2fd/events/0.se\x67>) = 0 <0.000123>").ok_or("sync")?;
         assert!(sync.synced() && sync.target == "/d/events/0.seg" && sync.end - sync.begin == 123);
         let write =
             parse(r#"1.000002 writev(9<TCP:[127.0.0.1:1->127.0.0.1:2]>, [{iov_base="\x61\x62", iov_len=2}], 1) = 2 <0.000005>"#);

@@ -155,6 +155,13 @@ impl Inbox {
         }
     }
 
+    /// The memory that it holds.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        let message = self.message.as_ref().map_or(0, |(message, _)| message.capacity());
+        self.unread.capacity() + self.control.capacity() + message
+    }
+
     /// Gives the buffer back if it is empty: most connections are silent most of the time.
     fn rest(&mut self) {
         if self.unread.is_empty() {

