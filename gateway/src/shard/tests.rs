@@ -59,10 +59,10 @@ impl Rig {
         self.send(batch).unwrap_err().to_string()
     }
 
-    /// Writes all that waits.
-    fn flush(&mut self) {
+    /// Writes all that waits; says whether that went well.
+    fn flush(&mut self) -> bool {
         self.worker.flush(None);
-        self.log.write();
+        self.log.write()
     }
 
     fn texts(&mut self, step_run: &str) -> Vec<String> {

@@ -184,10 +184,10 @@ impl World {
     }
 
     fn flush(&mut self) {
-        self.rig().flush();
+        let well = self.rig().flush();
         for stream in &mut self.streams {
             let tail = self.rig.as_ref().unwrap().log.store.tail(&id(stream.name)).unwrap();
-            stream.wrote(tail.next_written(), tail.is_ended());
+            stream.wrote(well, tail.next_written(), tail.is_ended());
         }
         self.note_durable();
     }
@@ -249,7 +249,7 @@ fn i6_lines_are_what_was_sent_whatever_happens() {
 fn the_model_finds_what_is_wrong() {
     let mut stream = Stream::new("g");
     stream.append(&[piece("1\n2\n3\n", run("1\n2\n3\n", 1))]);
-    stream.wrote(4, false);
+    stream.wrote(true, 4, false);
     let line = |number: u64, text: &str| Shown::Line { number, text: text.into(), run: Run { lines: 1, ..run(text, 1) } };
     let right = [line(1, "1"), line(2, "2"), line(3, "3")];
     stream.compare(1, &right).unwrap();

@@ -7,7 +7,6 @@ use super::super::{BLOCK, MARK};
 use super::*;
 use crate::store::StoreError;
 use crate::store::index::Index;
-use crate::store::index::memory::MemoryIndex;
 use crate::store::segment::{FrameDraft, FrameKind, LogKind, SegmentLog};
 
 /// Appends a frame behind the line log's back, then opens that again.
@@ -140,5 +139,5 @@ fn a_failed_sync_ends_acceptance_and_readers_keep_what_they_have() {
     log.sync();
     assert!(log.store.accepts().is_err());
     assert_eq!((log.texts("s"), arc_tail(&log).next_durable()), (vec!["line 1".into()], 1));
-    assert_eq!(log.index.snapshot(), MemoryIndex::default().snapshot(), "nothing is indexed that is not synced");
+    assert!(log.index.streams(None, 9).unwrap().is_empty(), "nothing is indexed that is not synced");
 }
