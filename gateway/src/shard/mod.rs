@@ -21,7 +21,7 @@ mod recent;
 mod stream;
 mod submission;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod worker;
 
 pub use submission::{Lost, MAX_LINE, Numbering, Outcome, Payload, Refusal, Submission};

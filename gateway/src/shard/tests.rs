@@ -59,10 +59,10 @@ impl Rig {
         self.send(batch).unwrap_err().to_string()
     }
 
-    /// Writes all that waits.
-    fn flush(&mut self) {
+    /// Writes all that waits; says whether that went well.
+    fn flush(&mut self) -> bool {
         self.worker.flush(None);
-        self.log.write();
+        self.log.write()
     }
 
     fn texts(&mut self, step_run: &str) -> Vec<String> {
@@ -172,4 +172,9 @@ fn assert_rebuilt_alike(rig: Rig) -> Rig {
 
 fn arc(text: &str) -> Arc<str> {
     text.into()
+}
+
+/// A line that its agent counts, for other stations' tests.
+pub(crate) fn numbered(step_run: &str, reply: oneshot::Sender<Result<Outcome, Refusal>>) -> Submission {
+    Submission { reply, ..counted_there(step_run, 1, "numbered\n") }
 }

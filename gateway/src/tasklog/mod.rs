@@ -22,6 +22,8 @@ use crate::store::meta::StoreMeta;
 use crate::store::{Position, StoreError};
 
 mod lines;
+#[cfg(test)]
+mod tests;
 
 use lines::TaskLines;
 

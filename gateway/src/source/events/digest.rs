@@ -1,19 +1,19 @@
 //! The digest of an event's content: equal for equal content, however a writer ordered the map entries.
 //!
-//! | content | digest (xxh3, 64 bits, over the bytes named; numbers little-endian) |
+//! | content | digest: 64-bit xxh3 over these bytes, numbers little-endian |
 //! |---|---|
 //! | event | `'E'`, length of the event type (u64), event type, digest of the payload (u64) |
-//! | null | `'N'` |
-//! | number | `'D'`, IEEE 754 bits (u64); every NaN is the same |
-//! | text | `'T'`, the text |
-//! | bool | `'B'`, 0 or 1 |
 //! | struct | `'S'`, then by rising key (bytewise; of equal keys the last): key length (u64), key, digest of the value (u64) |
 //! | list | `'L'`, then of each value its digest (u64) |
+//! | text | the text, with seed `'T'` |
+//! | number | IEEE 754 bits (u64), with seed `'D'`; every NaN is the same |
+//! | bool | 0 or 1, with seed `'B'` |
+//! | null | nothing, with seed `'N'` |
 //!
 //! Stored beside each event, so it never changes. It says "other content than before", it protects against nobody: 64
 //! bits of a hash that is not cryptographic are enough, since it is compared only among events of the same agent and id.
 
-use xxhash_rust::xxh3::Xxh3Default;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_64_with_seed};
 
 use super::payload::{List, PayloadError, Struct, Value};
 
@@ -91,9 +91,7 @@ impl<'a> Walk<'a> {
 }
 
 fn leaf(kind: u8, bytes: &[u8]) -> u64 {
-    let mut hash = start(kind);
-    hash.update(bytes);
-    hash.digest()
+    xxh3_64_with_seed(bytes, kind.into())
 }
 
 fn start(kind: u8) -> Xxh3Default {

@@ -1,7 +1,7 @@
 //! EventSession: a long-lived stream of batches, each answered after its sync, in order.
 //!
 //! One task reads and hands the batches to the event log; the stream of answers waits for them in the same order. While
-//! [`UNREAD`] answers wait to be read, or [`WINDOW_BYTES`] wait for the disk, nothing more is read: HTTP/2 holds the client back.
+//! 64 answers wait to be read, or 1 MiB of events waits for the disk, nothing more is read: HTTP/2 holds the client back.
 
 use std::pin::Pin;
 use std::sync::Arc;

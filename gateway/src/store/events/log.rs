@@ -71,7 +71,7 @@ enum Work {
 
 impl EventLog {
     /// Opens the log, brings the index up to its end, and starts to take events. Blocks until that is done. See
-    /// [`open`](super::open) for what happens to an index that is ahead.
+    /// [`open()`](super::open()) for what happens to an index that is ahead.
     ///
     /// # Errors
     /// The log or the index cannot be opened; no thread can be started.

@@ -74,14 +74,17 @@ impl ByHand {
         self.epoch += 1;
     }
 
-    /// Writes all that has been appended.
-    pub(crate) fn write(&mut self) {
+    /// Writes all that has been appended; says whether that went well.
+    pub(crate) fn write(&mut self) -> bool {
+        let mut well = true;
         while let Ok(first) = self.writer.input.try_recv() {
             self.writer.round(first);
+            match self.syncer.written.try_recv() {
+                Ok(written) => self.unsynced.add(written),
+                Err(_) => well = false,
+            }
         }
-        while let Ok(written) = self.syncer.written.try_recv() {
-            self.unsynced.add(written);
-        }
+        well
     }
 
     /// Syncs and indexes all that is written.

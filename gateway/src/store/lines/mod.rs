@@ -202,12 +202,18 @@ impl LineStore {
     /// # Errors
     /// The index's.
     pub fn tail(&self, step_run: &StepRunId) -> Result<Arc<StreamTail>, StoreError> {
-        if let Some(tail) = self.registry.get(step_run) {
-            return Ok(tail);
+        loop {
+            let departures = self.registry.departures();
+            if let Some(tail) = self.registry.get(step_run) {
+                return Ok(tail);
+            }
+            // Nobody writes to a stream that is not in memory, so the record is still true when the tail is put in, unless it was
+            // in memory meanwhile.
+            let record = self.index.stream(step_run)?;
+            if let Some(tail) = self.registry.get_or_insert(step_run, departures, || StreamTail::new(record)) {
+                return Ok(tail);
+            }
         }
-        // Nobody writes to a stream that is not in memory, so the record is still true when the tail is put in.
-        let record = self.index.stream(step_run)?;
-        Ok(self.registry.get_or_insert(step_run, || StreamTail::new(record)))
     }
 
     /// Lets go of a stream if nobody but the caller holds its `tail`, which the caller then lets go of too; says whether so.

@@ -35,7 +35,8 @@ fn the_epoch_rises_once_after_a_poisoned_run() {
     let first = open(&disk, "boot");
     first.note_poisoned().unwrap();
     first.note_poisoned().unwrap();
-    assert_eq!(open(&disk.crash(), "boot").epoch(), 2, "in the same boot");
+    let disk = disk.crash();
+    assert_eq!(open(&disk, "boot").epoch(), 2, "in the same boot");
     let second = open(&disk, "boot");
     assert_eq!(second.epoch(), 2);
     second.save_known_since(77).unwrap();

@@ -116,14 +116,14 @@ impl Stream {
         self.origins.range(..self.durable).next_back().map_or(0, |(_, (event, _))| *event)
     }
 
-    pub(super) fn wrote(&mut self, next_written: u64, ended: bool) {
-        self.written_end |= ended;
-        if next_written == self.next {
+    /// All that waited has been written, or nothing of it.
+    pub(super) fn wrote(&mut self, all: bool, next_written: u64, ended: bool) {
+        if all {
             self.written = self.next;
             self.written_unknown = self.unknown.len();
-        } else {
-            assert_eq!(next_written, self.written, "a write is done wholly or not at all");
+            self.written_end = self.ended;
         }
+        assert_eq!((next_written, ended), (self.written, self.written_end));
     }
 
     /// Compares what is shown with what has been written.
