@@ -20,10 +20,11 @@ use tempfile::TempDir;
 /// Most things come within this, on a busy machine too.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-/// Runs a test: on two threads, and not longer than `seconds`.
+/// Runs a test: on two threads, and not longer than `seconds` (longer with a scale above 1).
 pub(crate) fn run(seconds: u64, test: impl Future<Output = Outcome<()>>) -> Outcome<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    let outcome = runtime.block_on(within(Duration::from_secs(seconds), "the whole test", test));
+    let limit = Duration::from_secs(seconds).mul_f64(scale().max(1.0));
+    let outcome = runtime.block_on(within(limit, "the whole test", test));
     runtime.shutdown_background();
     outcome
 }
@@ -33,10 +34,14 @@ pub(crate) fn binary() -> PathBuf {
     std::env::var_os("ARCGATE_BIN").map_or_else(|| env!("CARGO_BIN_EXE_arcgate").into(), PathBuf::from)
 }
 
-/// A count that is `full` in the gate and smaller where `ARCGATE_E2E_SCALE` says so (0.1 for a tenth), but at least `least`.
+/// `ARCGATE_E2E_SCALE`: 0.1 makes the heavy tests a tenth as heavy, 10 ten times.
+fn scale() -> f64 {
+    std::env::var("ARCGATE_E2E_SCALE").ok().and_then(|scale| scale.parse().ok()).unwrap_or(1.0)
+}
+
+/// A count that is `full` in the gate, and scaled by `ARCGATE_E2E_SCALE`, but at least `least`.
 pub(crate) fn scaled(full: usize, least: usize) -> usize {
-    let scale = std::env::var("ARCGATE_E2E_SCALE").ok().and_then(|scale| scale.parse::<f64>().ok()).unwrap_or(1.0);
-    ((full as f64 * scale) as usize).max(least)
+    ((full as f64 * scale()) as usize).max(least)
 }
 
 /// A temporary folder on the disk of the target folder.

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Loads a release build over real sockets, the gateway on core 0 and the load on the others, and writes load-tests/RESULTS.md.
+# The machine should do nothing else meanwhile.
+#
+#   scripts/load.sh [SECONDS]    of each scenario, default 20
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+seconds=${1:-20}
+cargo build --release --locked -p arcgate -p arcgate-load --bins
+load=$TARGET/release/arcgate-load
+results=load-tests/RESULTS.md
+
+# What is measured, in the order of the table.
+scenarios=(
+  "logs"
+  "logs --uncounted"
+  "logs --push --uncounted"
+  "logs --compression none"
+  "logs --batch 100"
+  "logs --rate 1000000"
+  "events"
+  "events --rate 20000"
+  "tail --streams 50 --rate 100000"
+  "tail --streams 50 --rate 1000"
+)
+
+rows=()
+for scenario in "${scenarios[@]}"; do
+  say "== arcgate-load $scenario"
+  # Word splitting is meant: a scenario is a list of arguments.
+  # shellcheck disable=SC2086
+  rows+=("$("$load" $scenario --seconds "$seconds" --gateway "$TARGET/release/arcgate" --disk "$TARGET")")
+done
+
+processor=$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1)
+memory=$(awk '/^MemTotal/ { printf "%.0f GB", $2 / 1e6 }' /proc/meminfo)
+disk=$(df --output=fstype "$TARGET" | tail -1)
+{
+  cat <<HEAD
+# What the gateway does under load
+
+Written by \`make load\`: see [scripts/load.sh](../scripts/load.sh). The gateway has core 0 for itself, the load the other cores; lines are
+those of a build, 121 bytes on average. Latencies run from send to ack; with a rate from when a batch was due to its ack; of \`tail\`
+from when a line was due to its arrival at the reader. With a window of unanswered batches and no rate, latency is the window's making.
+
+- date: $(date -u +%Y-%m-%d), commit: $(git rev-parse --short HEAD)$(git diff --quiet HEAD -- . ":!$results" || echo " and changes")
+- machine: $processor, $(nproc) cores, $memory, $disk, Linux $(uname -r)
+- each scenario: $seconds s
+
+HEAD
+  "$load" head
+  printf '%s\n' "${rows[@]}"
+  printf '\nThe commands, in that order, each with `--seconds %s --gateway target/release/arcgate`:\n\n```sh\n' "$seconds"
+  printf 'arcgate-load %s\n' "${scenarios[@]}"
+  printf '```\n'
+} >"$results"
+say "written: $results"
