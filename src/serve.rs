@@ -110,11 +110,13 @@ async fn serve(settings: &Settings) -> Result<(), ServeError> {
     if grpc.await.is_err() {
         tracing::error!("the gRPC listener has panicked");
     }
-    gateway.close_readers().await;
-    if timeout(settings.shutdown.grace, http).await.is_err() {
-        tracing::warn!(grace = ?settings.shutdown.grace, "some HTTP connections did not end within shutdown.grace");
+    // Agents, readers and the store have a third of the grace each, so that a stop never takes longer than the whole.
+    gateway.close_readers(settings.shutdown.grace / 3).await;
+    // Readers are gone: what is left is short.
+    http.abort();
+    if timeout(settings.shutdown.grace / 3, gateway.close()).await.is_err() {
+        tracing::error!("the store could not be closed within shutdown.grace; what was not synced may be lost");
     }
-    gateway.close().await;
     Addresses::remove(store);
     tracing::info!("stopped");
     Ok(())
@@ -137,7 +139,7 @@ fn data_plane(settings: &Settings) -> GatewaySettings {
         connections: settings.limits.connections as usize,
         readers: settings.limits.readers as usize,
         stock_agents: settings.stock_agents(),
-        grace: settings.shutdown.grace,
+        grace: settings.shutdown.grace / 3,
         retention: retention(settings),
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arcgate_gateway::gateway;
 use arcgate_gateway::store::StoreError;
-use arcgate_gateway::store::disk::RealDisk;
+use arcgate_gateway::store::disk::{Disk, RealDisk};
 use arcgate_gateway::store::index::StreamRecord;
 use arcgate_gateway::store::inspect::LogReport;
 use arcgate_gateway::store::look::{LoggedEvent, Look};
@@ -87,7 +87,7 @@ pub fn reindex(settings: &Settings, out: &mut impl Write) -> Result<(), CommandE
 }
 
 fn look(settings: &Settings) -> Result<Look, StoreError> {
-    Look::open(Arc::new(RealDisk), &settings.store.path)
+    Look::open(&(Arc::new(RealDisk) as Arc<dyn Disk>), &settings.store.path)
 }
 
 fn list_streams(store: &Look, json: bool, out: &mut impl Write) -> Result<(), CommandError> {

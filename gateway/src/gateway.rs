@@ -3,6 +3,8 @@
 //! [`Gateway::open`] recovers the store and starts its threads; [`Gateway::serve`] takes agents, [`Gateway::router`] readers;
 //! [`Gateway::close`] ends all of it in the order in which nothing is lost. Called by the binary only.
 
+#![expect(clippy::disallowed_types, reason = "the threads are taken out once, at the end")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,7 +87,6 @@ pub struct Gateway {
     tokens: Option<Arc<Tokens>>,
     replay: Replay,
     stopper: Stopper,
-    #[expect(clippy::disallowed_types, reason = "taken once, at the end")]
     threads: Mutex<Option<Threads>>,
 }
 
@@ -202,7 +203,6 @@ impl Gateway {
     }
 
     /// The readers' routes.
-    #[must_use]
     pub fn router(&self) -> axum::Router {
         self.replay.router()
     }
@@ -217,9 +217,9 @@ impl Gateway {
         self.events.segments().poisoned().map_or(Ok(()), |why| Err(StoreError::Poisoned { why }))
     }
 
-    /// Takes no more readers and tells those that are there.
-    pub async fn close_readers(&self) {
-        if !self.replay.close(self.settings.grace).await {
+    /// Takes no more readers, tells those that are there, and waits for them, at most `bound`.
+    pub async fn close_readers(&self, bound: Duration) {
+        if !self.replay.close(bound).await {
             tracing::warn!("readers did not end in time and are cut off");
         }
     }

@@ -54,16 +54,16 @@ impl Look {
     ///
     /// # Errors
     /// [`StoreError::Missing`]; [`StoreError::Locked`] if a gateway runs on it; it cannot be read, or not by this release.
-    pub fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<Self, StoreError> {
+    pub fn open(disk: &Arc<dyn Disk>, path: &Path) -> Result<Self, StoreError> {
         // Before the lock, which would make the folder.
-        if StoreMeta::look(&*disk, path)?.is_none() {
+        if StoreMeta::look(&**disk, path)?.is_none() {
             return Err(StoreError::Missing(path.to_owned()));
         }
         let lock = FolderLock::acquire(path)?;
-        let (store_id, incarnation) = StoreMeta::look(&*disk, path)?.ok_or_else(|| StoreError::Missing(path.to_owned()))?;
+        let (store_id, incarnation) = StoreMeta::look(&**disk, path)?.ok_or_else(|| StoreError::Missing(path.to_owned()))?;
         let log = |kind, name| {
             let options = SegmentOptions { kind, segment_bytes: u64::MAX, store_id, incarnation, clock: Clock::system() };
-            SegmentLog::look(Arc::clone(&disk), &path.join(name), &options)
+            SegmentLog::look(Arc::clone(disk), &path.join(name), &options)
         };
         let (lines, events) = (log(LogKind::Lines, "lines")?, log(LogKind::Events, "events")?);
         let index = Box::new(FjallIndex::open(&path.join("index"), CACHE_BYTES)?);

@@ -13,6 +13,8 @@
 //! | `known_since` | 8 bytes, signed: no event received after this moment (Unix milliseconds) has been forgotten |
 //! | `cursor.<name>` | 8 bytes: a position in a log |
 
+#![expect(clippy::disallowed_types, reason = "the store's record is written at opening, closing and once a second at most")]
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -50,7 +50,7 @@ pub(crate) struct Rig {
     /// The gateway; ended before its folder goes, hence the order.
     pub(crate) gateway: Gateway,
     /// Holds the data folder (`data`) and the gateway's standard error (`data.log`).
-    pub(crate) folder: TempDir,
+    _folder: TempDir,
 }
 
 impl Rig {
@@ -66,13 +66,13 @@ impl Rig {
         for (name, value) in settings {
             launch = launch.with(name, value);
         }
-        Ok(Self { gateway: launch.start().await?, folder })
+        Ok(Self { gateway: launch.start().await?, _folder: folder })
     }
 
     /// A gateway run by another command, as strace.
     pub(crate) async fn start_wrapped(folder: TempDir, wrapper: &[String]) -> Outcome<Self> {
         let launch = Launch::new(binary(), folder.path().join("data")).wrapped(wrapper);
-        Ok(Self { gateway: launch.start().await?, folder })
+        Ok(Self { gateway: launch.start().await?, _folder: folder })
     }
 
     /// Where it listens for HTTP and WebSocket.

@@ -1,7 +1,7 @@
 //! Logs in: `PushLogs` and `LogSession`, from a message to its shard and back to the answer.
 //!
-//! [`connection`] does what both have in common, [`push`] and [`session`] are the two stream loops, [`verdict`] is what a batch
-//! is answered.
+//! `connection` does what both have in common, `push` and `session` are the two stream loops, `verdict` is what a batch is
+//! answered.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -126,10 +126,10 @@ impl Totals {
             message = format!("{message} (and {} more rejected batches)", self.rejected - 1);
         }
         if self.dropped > 0 {
-            message = joined(message, &format!("{} lines were dropped: the gateway had no room in time", self.dropped));
+            message = joined(&message, &format!("{} lines were dropped: the gateway had no room in time", self.dropped));
         }
         if self.truncated > 0 {
-            message = joined(message, &format!("{} lines were cut to {limit} bytes", self.truncated));
+            message = joined(&message, &format!("{} lines were cut to {limit} bytes", self.truncated));
         }
         IngestAck {
             status: status.into(),
@@ -147,7 +147,7 @@ impl Totals {
     }
 }
 
-fn joined(message: String, more: &str) -> String {
+fn joined(message: &str, more: &str) -> String {
     if message.is_empty() { more.to_owned() } else { format!("{message}; {more}") }
 }
 

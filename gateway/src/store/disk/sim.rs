@@ -5,6 +5,8 @@
 //! last sync, at random: writes are lost, torn and reordered. After a failed `sync_data` the dirty sectors count as clean, as Linux
 //! does it: the next one returns without making them durable. Folders are durable at once. The same seed gives the same run.
 
+#![expect(clippy::disallowed_types, reason = "for tests only")]
+
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};

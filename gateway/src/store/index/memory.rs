@@ -1,5 +1,7 @@
 //! An index in memory, for tests: as naive as can be, and able to be set back as a crash would.
 
+#![expect(clippy::disallowed_types, reason = "for tests only")]
+
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;

@@ -41,7 +41,7 @@ pub(super) fn catch_up(log: &SegmentLog, index: &dyn Index) -> Result<(), StoreE
         match item? {
             Scanned::Frame(frame) => {
                 let next = frame.next;
-                batch.add(frame)?;
+                batch.add(&frame)?;
                 if batch.frames >= FRAMES_A_BATCH {
                     batch.apply(next)?;
                 }
@@ -63,7 +63,7 @@ pub(in crate::store) fn unindexed(
     let mut batch = Batch { updates: HashMap::new(), frames: 0, index, log };
     for item in log.scan(index.indexed(LogKind::Lines)?.max(log.start()), log.synced()) {
         if let Scanned::Frame(frame) = item? {
-            batch.add(frame)?;
+            batch.add(&frame)?;
         }
     }
     Ok(batch.updates.into_values().map(|update| (update.step_run, update.record)))
@@ -77,7 +77,7 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    fn add(&mut self, frame: Frame) -> Result<(), StoreError> {
+    fn add(&mut self, frame: &Frame) -> Result<(), StoreError> {
         self.frames += 1;
         let position = frame.position;
         if frame.kind == BLOCK {

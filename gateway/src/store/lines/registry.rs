@@ -1,5 +1,7 @@
 //! Which streams are in memory. Taken once when a stream opens or a reader comes, never for a batch.
 
+#![expect(clippy::disallowed_types, reason = "off the hot path: once for each stream that opens and each reader that comes")]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -11,7 +13,6 @@ use crate::id::StepRunId;
 /// The streams in memory by step run.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
-    #[expect(clippy::disallowed_types, reason = "off the hot path: once for each stream that opens and each reader that comes")]
     tails: RwLock<Tails>,
 }
 

@@ -146,13 +146,13 @@ impl StreamTail {
 
     /// Publishes blocks whose write has returned, with what is then known of the stream, and wakes readers. Called by the line
     /// log's writer only.
-    pub fn publish(&self, blocks: Arc<[TailBlock]>, record: StreamRecord) {
+    pub fn publish(&self, blocks: &Arc<[TailBlock]>, record: StreamRecord) {
         let (next, ended) = (record.next_line, record.ended);
         self.record.store(Some(Arc::new(record)));
         if !blocks.is_empty() {
             self.snapshot.rcu(|now| {
                 let mut groups = now.groups.clone();
-                groups.push(Arc::clone(&blocks));
+                groups.push(Arc::clone(blocks));
                 TailSnapshot { groups }
             });
         }

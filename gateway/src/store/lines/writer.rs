@@ -178,7 +178,7 @@ fn publish(write: StreamWrite, positions: &mut impl Iterator<Item = Position>) -
     let newest = places.last().map(|place| place.position);
     let newest = if mark { positions.next().or(newest) } else { newest };
     record.newest = newest.unwrap_or(record.newest);
-    tail.publish(group, record.clone());
+    tail.publish(&group, record.clone());
     drop(memory);
     (tail, LineUpdate { step_run, blocks: places, record })
 }

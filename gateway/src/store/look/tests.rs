@@ -54,7 +54,7 @@ fn fill(path: &Path) {
 }
 
 fn look(path: &Path) -> Result<Look, StoreError> {
-    Look::open(Arc::new(RealDisk), path)
+    Look::open(&(Arc::new(RealDisk) as Arc<dyn Disk>), path)
 }
 
 fn streams(path: &Path) -> Vec<(String, u64)> {

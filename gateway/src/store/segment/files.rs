@@ -1,5 +1,7 @@
 //! The segment files of one log: creating, opening and unlinking them, and a bounded number of open handles.
 
+#![expect(clippy::disallowed_types, reason = "the cache of open files, for reads of older segments only")]
+
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! What all threads share of a log: where it begins and ends, its segments, and the verbs sync, read, scan and trim.
 
+#![expect(clippy::disallowed_types, reason = "one sync, and one trim, at a time; appends and reads take neither")]
+
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 

@@ -1,5 +1,7 @@
 //! Opening a log: find where it ends, cut what is torn, and make what is left durable before anyone is told of it.
 
+#![expect(clippy::disallowed_types, reason = "makes the two locks of a log")]
+
 use std::io::IoSlice;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64};
