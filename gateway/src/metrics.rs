@@ -28,6 +28,11 @@ fn describe_input() {
         "arcgate_events_total",
         "Events by protocol and what became of them: taken, repeated, conflict (a repeat with other content), rejected"
     );
+    describe_histogram!(
+        "arcgate_push_to_reader_seconds",
+        Unit::Seconds,
+        "From the arrival of a line to its reader's socket, for readers that have caught up"
+    );
     describe_histogram!("arcgate_ack_seconds", Unit::Seconds, "From the arrival of a batch to its answer");
 }
 

@@ -119,7 +119,7 @@ impl Fake {
                 group.push(TailBlock { place, block: kept.then_some(block) });
             }
             let record = stream.record(&self.pipeline.lock());
-            stream.tail.as_ref().unwrap().publish(&group.into(), record.unwrap());
+            stream.tail.as_ref().unwrap().publish(&group.into(), record.unwrap(), 0);
         });
     }
 
@@ -145,7 +145,7 @@ impl Fake {
         self.with(step_run, |stream| {
             stream.ended = true;
             let record = stream.record(&self.pipeline.lock()).unwrap();
-            stream.tail.as_ref().unwrap().publish(&(Arc::new([]) as _), record);
+            stream.tail.as_ref().unwrap().publish(&(Arc::new([]) as _), record, 0);
         });
     }
 

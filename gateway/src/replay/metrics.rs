@@ -1,6 +1,8 @@
 //! What is counted about readers.
 
-use metrics::{Counter, Gauge, counter, gauge};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+
+use crate::clock::{Clock, Millis};
 
 /// Handles of the readers' metrics.
 #[derive(Clone)]
@@ -23,11 +25,13 @@ pub(super) struct Metrics {
     pub(super) errors: Counter,
     /// Connections closed because the client was silent for too long.
     pub(super) silent: Counter,
+    push_to_reader: Histogram,
+    clock: Clock,
 }
 
 impl Metrics {
     /// Handles at the recorder that is installed now.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(clock: Clock) -> Self {
         Self {
             connections: gauge!("arcgate_replay_connections"),
             readers: gauge!("arcgate_replay_readers"),
@@ -38,6 +42,13 @@ impl Metrics {
             refused: counter!("arcgate_replay_refused_total"),
             errors: counter!("arcgate_replay_errors_total"),
             silent: counter!("arcgate_replay_silent_total"),
+            push_to_reader: histogram!("arcgate_push_to_reader_seconds"),
+            clock,
         }
+    }
+
+    /// A live line that came at `arrived` has been given to a reader's socket.
+    pub(super) fn shown_live(&self, arrived: Millis) {
+        self.push_to_reader.record((self.clock.now() - arrived).max(0) as f64 / 1000.0);
     }
 }

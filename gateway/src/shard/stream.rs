@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::pending::{Identity, Pending};
 use super::submission::{Lost, MAX_LINE, Numbering, Payload, Refusal, Submission};
 use crate::block::{Content, EventOrigin, GapReason};
+use crate::clock::Millis;
 use crate::decode::Piece;
 use crate::id::StepRunId;
 use crate::store::index::{Counting, StreamRecord};
@@ -24,6 +25,8 @@ pub(super) struct Stream {
     pub(super) pending: Pending,
     /// The record says something that no block does: write it too.
     mark: bool,
+    /// When the first of the lines came that wait to be written.
+    oldest_waiting: Option<Millis>,
     pub(super) last_used: Instant,
 }
 
@@ -46,7 +49,7 @@ impl Stream {
             }
             _ => Vec::new(),
         };
-        Ok(Self { tail, record, holes, pending: Pending::default(), mark: false, last_used: now })
+        Ok(Self { tail, record, holes, pending: Pending::default(), mark: false, oldest_waiting: None, last_used: now })
     }
 
     /// The first number that the stream lacks.
@@ -104,6 +107,7 @@ impl Stream {
             record.ended = true;
             self.mark = true;
         }
+        self.oldest_waiting.get_or_insert(batch.arrived);
         self.pending.hold(batch.memory.take());
         Ok(counts)
     }
@@ -119,7 +123,8 @@ impl Stream {
         let identity = Identity { step_run, epoch, agent_counted: record.counting != Counting::Gateway };
         let (blocks, memory) = self.pending.take(&identity);
         let mark = std::mem::take(&mut self.mark);
-        Some(StreamWrite { step_run: step_run.clone(), tail: Arc::clone(&self.tail), blocks, record, mark, memory })
+        let arrived = self.oldest_waiting.take().unwrap_or(0);
+        Some(StreamWrite { step_run: step_run.clone(), tail: Arc::clone(&self.tail), blocks, record, mark, arrived, memory })
     }
 }
 

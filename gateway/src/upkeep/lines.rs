@@ -62,7 +62,7 @@ impl LineSegments for RunningLines {
             let tail = store.tail(&step_run)?;
             let record = tail.record().map_or(indexed, |known| StreamRecord::clone(&known));
             tails.push(tail.clone());
-            writes.push(StreamWrite { step_run, tail, blocks: Vec::new(), record, mark: true, memory: Vec::new() });
+            writes.push(StreamWrite { step_run, tail, blocks: Vec::new(), record, mark: true, arrived: 0, memory: Vec::new() });
         }
         self.appender.append_within(writes, PATIENCE)?;
         for tail in tails {

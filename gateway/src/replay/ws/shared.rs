@@ -109,7 +109,8 @@ impl Shared {
         settings: ReplaySettings,
     ) -> Self {
         let pool = Pool::new(settings.memory / 2);
-        Self { source, access, lookup, tokens, settings, pool, metrics: Metrics::new(), connections: AtomicUsize::new(0) }
+        let metrics = Metrics::new(settings.clock.clone());
+        Self { source, access, lookup, tokens, settings, pool, metrics, connections: AtomicUsize::new(0) }
     }
 
     /// A place for one more connection, if there is one.

@@ -257,7 +257,11 @@ impl Subscription {
         };
         self.metrics.bytes.increment((outbox.len() - before) as u64);
         self.metrics.lines.increment(self.mark.next_line - first);
-        self.note_lag(self.tail.next_written().saturating_sub(self.mark.next_line));
+        let written = self.tail.next_written();
+        if self.history_end.is_none() && self.mark.next_line > first && self.mark.next_line >= written {
+            self.metrics.shown_live(self.tail.arrived());
+        }
+        self.note_lag(written.saturating_sub(self.mark.next_line));
         wrote
     }
 

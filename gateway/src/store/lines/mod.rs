@@ -262,9 +262,7 @@ impl LineStore {
         let mut found: Vec<TailBlock> = if in_tail {
             Vec::new()
         } else {
-            let oldest = self.log.start();
-            let places = self.index.blocks_from(step_run, line, limit)?;
-            places.into_iter().filter(|place| place.position >= oldest).map(|place| TailBlock { place, block: None }).collect()
+            self.indexed_from(step_run, line, limit)?.into_iter().map(|place| TailBlock { place, block: None }).collect()
         };
         if found.len() < limit {
             let known = found.last().map_or(0, |last| last.place.position);
@@ -274,6 +272,25 @@ impl LineStore {
             found.extend(more.take(limit - found.len()).cloned());
         }
         Ok(found)
+    }
+
+    /// As [`Self::blocks_from`], of what is indexed. Entries of removed segments, which a crash of retention can leave, are passed
+    /// over.
+    fn indexed_from(&self, step_run: &StepRunId, line: u64, limit: usize) -> Result<Vec<BlockRef>, StoreError> {
+        let oldest = self.log.start();
+        let mut from = line;
+        let mut kept: Vec<BlockRef> = Vec::new();
+        loop {
+            let places = self.index.blocks_from(step_run, from, limit)?;
+            let known = kept.last().map_or(0, |last| last.position);
+            kept.extend(places.iter().filter(|place| place.position >= oldest && place.position > known));
+            match places.last() {
+                Some(last) if places.len() == limit && kept.len() < limit && last.next_line() > from => from = last.next_line(),
+                _ => break,
+            }
+        }
+        kept.truncate(limit);
+        Ok(kept)
     }
 
     /// The block at a place. Reads the disk.

@@ -3,12 +3,13 @@
 //! Written by the line log's threads, read by any number of readers without a lock.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Notify;
 
 use crate::block::Block;
+use crate::clock::Millis;
 use crate::store::Position;
 use crate::store::index::StreamRecord;
 
@@ -60,6 +61,7 @@ pub struct StreamTail {
     record: ArcSwapOption<StreamRecord>,
     next_written: AtomicU64,
     next_durable: AtomicU64,
+    arrived: AtomicI64,
     readers: AtomicUsize,
     feeders: AtomicUsize,
     ended: AtomicBool,
@@ -75,6 +77,7 @@ impl StreamTail {
             snapshot: ArcSwap::from_pointee(TailSnapshot::default()),
             next_written: AtomicU64::new(next_line),
             next_durable: AtomicU64::new(next_line),
+            arrived: AtomicI64::new(0),
             readers: AtomicUsize::new(0),
             feeders: AtomicUsize::new(0),
             ended: AtomicBool::new(record.as_ref().is_some_and(|record| record.ended)),
@@ -105,6 +108,12 @@ impl StreamTail {
     #[must_use]
     pub fn next_durable(&self) -> u64 {
         self.next_durable.load(Ordering::Acquire)
+    }
+
+    /// When the first of the lines of the newest write came, in Unix milliseconds; 0 if there was none yet.
+    #[must_use]
+    pub fn arrived(&self) -> Millis {
+        self.arrived.load(Ordering::Relaxed)
     }
 
     /// Whether the sender has said that nothing follows.
@@ -144,9 +153,11 @@ impl StreamTail {
         FeederGuard(Arc::clone(self))
     }
 
-    /// Publishes blocks whose write has returned, with what is then known of the stream, and wakes readers. Called by the line
+    /// Publishes blocks whose write has returned, with what is then known of the stream, and wakes readers. `arrived` is when
+    /// the first of their lines came. Called by the line
     /// log's writer only.
-    pub fn publish(&self, blocks: &Arc<[TailBlock]>, record: StreamRecord) {
+    pub fn publish(&self, blocks: &Arc<[TailBlock]>, record: StreamRecord, arrived: Millis) {
+        self.arrived.store(arrived, Ordering::Relaxed);
         let (next, ended) = (record.next_line, record.ended);
         self.record.store(Some(Arc::new(record)));
         if !blocks.is_empty() {

@@ -51,7 +51,7 @@ impl Source {
         let blocks = blocks.iter().map(|lines| self.block(*lines)).collect();
         let (step_run, record) = (id(self.step_run), self.record.clone());
         let tail = store.tail(&step_run).unwrap();
-        vec![StreamWrite { step_run, tail, blocks, record, mark: false, memory: Vec::new() }]
+        vec![StreamWrite { step_run, tail, blocks, record, mark: false, arrived: 0, memory: Vec::new() }]
     }
 }
 

@@ -14,6 +14,7 @@ use super::{BlockRef, StreamTail, TailBlock, fold};
 use crate::block::format::{self, FormatError};
 use crate::block::{Block, Content};
 use crate::budget::Permit;
+use crate::clock::Millis;
 use crate::id::StepRunId;
 use crate::store::index::{LineUpdate, StreamRecord, record};
 use crate::store::segment::{FrameDraft, FrameKind, LogWriter, SegmentLog};
@@ -45,6 +46,8 @@ pub struct StreamWrite {
     pub record: StreamRecord,
     /// Append the record too: it says something that blocks do not.
     pub mark: bool,
+    /// When the first of the lines came, in Unix milliseconds.
+    pub arrived: Millis,
     /// The memory the blocks take, given back once they are written.
     pub memory: Vec<Permit>,
 }
@@ -155,7 +158,7 @@ fn frames_of(write: &StreamWrite) -> impl Iterator<Item = Result<(FrameKind, [By
 
 /// Shows a stream's blocks to its readers and makes the index's update of them.
 fn publish(write: StreamWrite, positions: &mut impl Iterator<Item = Position>) -> (Arc<StreamTail>, LineUpdate) {
-    let StreamWrite { step_run, tail, blocks, mut record, mark, memory } = write;
+    let StreamWrite { step_run, tail, blocks, mut record, mark, arrived, memory } = write;
     let keep = tail.has_readers();
     let mut places = Vec::with_capacity(blocks.len());
     let group: Arc<[TailBlock]> = blocks
@@ -178,7 +181,7 @@ fn publish(write: StreamWrite, positions: &mut impl Iterator<Item = Position>) -
     let newest = places.last().map(|place| place.position);
     let newest = if mark { positions.next().or(newest) } else { newest };
     record.newest = newest.unwrap_or(record.newest);
-    tail.publish(&group, record.clone());
+    tail.publish(&group, record.clone(), arrived);
     drop(memory);
     (tail, LineUpdate { step_run, blocks: places, record })
 }

@@ -38,7 +38,7 @@ fn fill(path: &Path) {
     let mut record = fold::new_record(Counting::Gateway);
     blocks.iter().for_each(|block| fold::add_block(&mut record, block, 0));
     let tail = lines.tail(&step_run).unwrap();
-    appender.append(vec![StreamWrite { step_run, tail, blocks, record, mark: false, memory: Vec::new() }]).unwrap();
+    appender.append(vec![StreamWrite { step_run, tail, blocks, record, mark: false, arrived: 0, memory: Vec::new() }]).unwrap();
     drop((appender, lines));
     line_threads.join();
 

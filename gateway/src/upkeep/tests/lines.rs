@@ -182,7 +182,7 @@ fn a_mark_of_what_is_known_no_longer_takes_nothing_back() {
     sender.send("live", 5, 20, true);
     let tail = Arc::clone(&outcome.tail);
     let step_run: StepRunId = id("live");
-    let mark = StreamWrite { step_run, tail, blocks: Vec::new(), record: stale, mark: true, memory: Vec::new() };
+    let mark = StreamWrite { step_run, tail, blocks: Vec::new(), record: stale, mark: true, arrived: 0, memory: Vec::new() };
     let before = open.lines.log().appended();
     open.appender.append(vec![mark]).unwrap();
     soon(|| record(&open, "live").unwrap().newest >= before);
