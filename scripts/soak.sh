@@ -20,10 +20,10 @@ stage() {
 }
 
 export ARCGATE_E2E_SCALE=$scale PROPTEST_CASES=$((scale * 256))
-stage "property tests, $PROPTEST_CASES cases each" cargo test --quiet --locked -p arcgate-gateway --lib
-stage "I2: $((200 * scale)) rounds of SIGKILL" cargo test --quiet --locked --test e2e -- i2_no_acked
-stage "I7: $((2 * scale)) million lines, 50 readers" cargo test --quiet --locked --test e2e -- i7_every
-stage "I6: drops" cargo test --quiet --locked --test e2e -- i6_
+stage "property tests, $PROPTEST_CASES cases each" cargo test --quiet --locked --workspace --lib
+stage "I2: $((200 * scale)) rounds of SIGKILL" cargo test --quiet --locked --workspace --test e2e -- i2_no_acked
+stage "I7: $((2 * scale)) million lines, 50 readers" cargo test --quiet --locked --workspace --test e2e -- i7_every
+stage "I6: drops" cargo test --quiet --locked --workspace --test e2e -- i6_
 
 {
   printf '# The last soak\n\nWritten by `make soak` (%s times the amounts of `make test`).\n\n' "$scale"

@@ -7,12 +7,10 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-# The same warnings fail everywhere; passed so that RUSTFLAGS stays as it is and nothing is compiled twice.
+# Always the whole workspace, so that features are the same everywhere and nothing is compiled twice; warnings are made errors
+# without touching RUSTFLAGS, for the same reason.
 CLIPPY=(cargo clippy --quiet --workspace --all-targets --locked -- -D warnings)
-UNIT=(cargo test --quiet --workspace --lib --bins --locked)
-DOC=(cargo test --quiet --workspace --doc --locked)
-PARTS=(cargo test --quiet -p arcgate-api -p arcgate-gateway --test '*' --locked)
-WHOLE=(cargo test --quiet -p arcgate --locked)
+TEST=(cargo test --quiet --workspace --locked)
 
 report=()
 trap 'printf "\n%s\n" "seconds per stage"; printf "%s\n" "${report[@]}"' EXIT
@@ -23,7 +21,7 @@ stage() {
   shift 2
   printf '\n== %s\n' "$name"
   timeout --kill-after=10 "$bound" "$@" || outcome=FAILED
-  report+=("$(printf '%6d  %-28s %s' $((SECONDS - begin)) "$name" "$outcome")")
+  report+=("$(printf '%6d  %-30s %s' $((SECONDS - begin)) "$name" "$outcome")")
   [ "$outcome" = ok ] || exit 1
 }
 
@@ -34,10 +32,9 @@ stage 1500 'lints' "${CLIPPY[@]}"
 stage 600 'docs' env RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps --locked
 [ "${1:-}" = lint ] && exit 0
 
-stage 1500 'compile the tests' cargo test --quiet --workspace --no-run --locked
-stage 480 'unit and property tests' "${UNIT[@]}"
-stage 120 'examples in docs' "${DOC[@]}"
-stage 300 'contract, allocations' "${PARTS[@]}"
-stage 300 'policy, allocations' "${WHOLE[@]}" --test policy --test 'allocations_*'
+stage 1500 'compile the tests' "${TEST[@]}" --no-run
+stage 480 'unit and property tests' "${TEST[@]}" --lib --bins
+stage 120 'examples in docs' "${TEST[@]}" --doc
+stage 300 'contract, allocations, policy' "${TEST[@]}" --test api --test 'allocations*' --test policy
 stage 600 'buf and Go clients' scripts/buf.sh
-stage 1200 'end-to-end tests' "${WHOLE[@]}" --test e2e
+stage 1200 'end-to-end tests' "${TEST[@]}" --test e2e
