@@ -17,7 +17,7 @@ async fn with_tokens(stock_agents: &str) -> Outcome<Rig> {
     let launch = Launch::new(binary(), folder.path().join("data"))
         .with("ARCGATE_AUTH__TOKEN_FILE", &tokens.display().to_string())
         .with("ARCGATE_AUTH__STOCK_AGENTS", stock_agents);
-    Ok(Rig { gateway: launch.start().await?, _folder: folder })
+    Rig::launch(launch, folder).await
 }
 
 fn with_token<T>(message: T, token: Option<&str>) -> Outcome<Request<T>> {

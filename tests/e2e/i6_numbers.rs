@@ -31,7 +31,7 @@ fn i6_dropped_lines_keep_their_numbers_and_gap_markers_count_them() -> Outcome<(
         for (name, value) in SMALL {
             launch = launch.with(name, value);
         }
-        let rig = Rig { gateway: launch.start().await?, _folder: folder };
+        let rig = Rig::launch(launch, folder).await?;
 
         let (agents, batches, lines) = (8, scaled(120, 120) as u64, 1_000_u64);
         let mut pushes = JoinSet::new();

@@ -71,13 +71,17 @@ impl Rig {
         for (name, value) in settings {
             launch = launch.with(name, value);
         }
+        Self::launch(launch, folder).await
+    }
+
+    /// A gateway started in a way of its own; its data folder lies in `folder`.
+    pub(crate) async fn launch(launch: Launch, folder: TempDir) -> Outcome<Self> {
         Ok(Self { gateway: launch.start().await?, _folder: folder })
     }
 
     /// A gateway run by another command, as strace.
     pub(crate) async fn start_wrapped(folder: TempDir, wrapper: &[String]) -> Outcome<Self> {
-        let launch = Launch::new(binary(), folder.path().join("data")).wrapped(wrapper);
-        Ok(Self { gateway: launch.start().await?, _folder: folder })
+        Self::launch(Launch::new(binary(), folder.path().join("data")).wrapped(wrapper), folder).await
     }
 
     /// Where it listens for HTTP and WebSocket.
