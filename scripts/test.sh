@@ -10,8 +10,9 @@ cd "$(dirname "$0")/.."
 # The same warnings fail everywhere; passed so that RUSTFLAGS stays as it is and nothing is compiled twice.
 CLIPPY=(cargo clippy --quiet --workspace --all-targets --locked -- -D warnings)
 UNIT=(cargo test --quiet --workspace --lib --bins --locked)
-API=(cargo test --quiet -p arcgate-api --tests --locked)
-WHOLE=(cargo test --quiet --locked)
+DOC=(cargo test --quiet --workspace --doc --locked)
+PARTS=(cargo test --quiet -p arcgate-api -p arcgate-gateway --test '*' --locked)
+WHOLE=(cargo test --quiet -p arcgate --locked)
 
 report=()
 trap 'printf "\n%s\n" "seconds per stage"; printf "%s\n" "${report[@]}"' EXIT
@@ -33,10 +34,10 @@ stage 1500 'lints' "${CLIPPY[@]}"
 stage 600 'docs' env RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --no-deps --locked
 [ "${1:-}" = lint ] && exit 0
 
-stage 1500 'compile' cargo test --quiet --workspace --no-run --locked
+stage 1500 'compile the tests' cargo test --quiet --workspace --no-run --locked
 stage 480 'unit and property tests' "${UNIT[@]}"
-stage 300 'contract tests' "${API[@]}"
-stage 120 'policy tests' "${WHOLE[@]}" --test policy
-stage 120 'allocation tests' "${WHOLE[@]}" --test allocations
+stage 120 'examples in docs' "${DOC[@]}"
+stage 300 'contract, allocations' "${PARTS[@]}"
+stage 300 'policy, allocations' "${WHOLE[@]}" --test policy --test 'allocations_*'
 stage 600 'buf and Go clients' scripts/buf.sh
 stage 1200 'end-to-end tests' "${WHOLE[@]}" --test e2e
