@@ -2,7 +2,8 @@
 //!
 //! gRPC puts five bytes before each message: whether it is compressed, and its length (big-endian). The layer reads them as the
 //! frames of the body pass, and takes the announced length from a [`Budget`] before it lets more of the body in; until then
-//! HTTP/2's flow control holds the sender back. The memory goes back when the message's reader asks for what follows it, or with
+//! HTTP/2's flow control holds the sender back, and the last byte of the prefix is held back too: the reader makes a buffer for
+//! the whole message once it knows the length, and that may be made of memory that was freed a moment ago and still counts. The memory goes back when the message's reader asks for what follows it, or with
 //! the body. So a stream waits for memory only while it holds none, and none waits for ever.
 
 use std::pin::Pin;
@@ -80,6 +81,8 @@ pub struct AnnouncedBody<B> {
     settings: AnnouncedLengths,
     scan: Scan,
     memory: Memory,
+    /// What of a frame waits for the memory of the message that it begins.
+    held: Option<Bytes>,
     stall: Option<Pin<Box<Sleep>>>,
     stalled: bool,
 }
@@ -98,7 +101,7 @@ impl<B> AnnouncedBody<B> {
     /// Bounds `inner`.
     pub fn new(inner: B, settings: AnnouncedLengths) -> Self {
         let scan = Scan { max: settings.max_message, ..Scan::default() };
-        Self { inner, settings, scan, memory: Memory::None, stall: None, stalled: false }
+        Self { inner, settings, scan, memory: Memory::None, held: None, stall: None, stalled: false }
     }
 
     /// Gives back the memory of the message that has been read, and waits for that of the message that has begun.
@@ -113,6 +116,18 @@ impl<B> AnnouncedBody<B> {
             self.memory = Memory::Held(ready!(Pin::new(take).poll(context)));
         }
         Poll::Ready(())
+    }
+
+    /// Looks at a frame, and gives what of it may be read before there is memory: all, or what comes before the end of the
+    /// prefix of a message that needs some.
+    fn pass(&mut self, mut data: Bytes) -> Bytes {
+        self.scan.pass(&data);
+        if let Some(length) = self.scan.begun.filter(|length| *length > self.settings.free) {
+            // Fits: it is a part of this frame.
+            let come = (length - self.scan.left) as usize;
+            self.held = Some(data.split_off(data.len() - come - 1));
+        }
+        data
     }
 
     /// Resolves when a message that holds memory has not gone on for too long.
@@ -144,28 +159,41 @@ where
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = &mut *self;
-        ready!(this.poll_memory(context));
-        let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(context) else {
-            return this.poll_stall(context).map(|status| Some(Err(status.into())));
-        };
-        this.stalled = false;
-        match &frame {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    this.scan.pass(data);
+        loop {
+            ready!(this.poll_memory(context));
+            if let Some(rest) = this.held.take() {
+                return Poll::Ready(Some(Ok(Frame::data(rest))));
+            }
+            let Poll::Ready(frame) = Pin::new(&mut this.inner).poll_frame(context) else {
+                return this.poll_stall(context).map(|status| Some(Err(status.into())));
+            };
+            this.stalled = false;
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                Some(Ok(Ok(data))) => {
+                    let data = this.pass(data);
+                    if this.held.is_none() || !data.is_empty() {
+                        return Poll::Ready(Some(Ok(Frame::data(data))));
+                    }
+                }
+                Some(Ok(Err(trailers))) => return Poll::Ready(Some(Ok(trailers))),
+                Some(Err(error)) => {
+                    this.memory = Memory::None;
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+                None => {
+                    this.memory = Memory::None;
+                    return Poll::Ready(None);
                 }
             }
-            Some(Err(_)) | None => this.memory = Memory::None,
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.held.is_none() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        if self.held.is_none() { self.inner.size_hint() } else { SizeHint::default() }
     }
 }
 

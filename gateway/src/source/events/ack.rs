@@ -2,8 +2,8 @@
 //!
 //! | status | exactly when |
 //! |---|---|
-//! | `REJECTED` | there are events, and all are rejected |
-//! | else `OUT_OF_ORDER` | seqs are missing between the sender's mark and the first event, and are waited for: the mark stays where it was |
+//! | `OUT_OF_ORDER` | seqs are missing between the sender's mark and the first event, and are waited for: the mark stays where it was |
+//! | else `REJECTED` | there are events, and all are rejected |
 //! | else `PARTIAL_ACCEPTED` | some events are rejected, or a seq is missing after the first event and the mark stays below it |
 //! | else `ACCEPTED` | every event is stored or was before, and the mark is the highest seq (no event: the mark as it was) |
 //!
@@ -103,10 +103,10 @@ impl Tally {
     pub(crate) fn ack(mut self, answer: Answer) -> IngestAck {
         let accepted = self.taken + self.repeated;
         let highest = self.span.map_or(answer.mark, |(_, highest)| highest);
-        let status = if self.rejected > 0 && accepted == 0 {
-            Status::Rejected
-        } else if answer.waits {
+        let status = if answer.waits {
             Status::OutOfOrder
+        } else if self.rejected > 0 && accepted == 0 {
+            Status::Rejected
         } else if self.rejected > 0 || answer.mark < highest {
             Status::PartialAccepted
         } else {

@@ -111,7 +111,7 @@ const TABLE: &[Row] = &[
         name: "a hole before the first, all rejected",
         known: Some(4),
         batch: &[(7, Dead)],
-        answer: (Rejected, 4, &[7]),
+        answer: (OutOfOrder, 4, &[7]),
         later: Some((Rejected, 7)),
     },
     Row {
