@@ -1,6 +1,6 @@
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_types)]
-
 //! Against a gateway that is a few lines of bookkeeping behind a real socket, and breaks.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_types)]
 
 use std::collections::BTreeMap;
 use std::pin::Pin;

@@ -1,3 +1,5 @@
+//! The spool: what waits to be sent, within its bound.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::*;
