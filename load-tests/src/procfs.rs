@@ -40,7 +40,8 @@ mod tests {
     #[test]
     fn own_process_has_used_time_and_memory() -> Outcome<()> {
         let me = std::process::id();
-        assert!(peak_memory(me)? >= memory(me)?);
+        // The two are read one after the other while other tests of this process allocate, so they are not compared.
+        assert!(peak_memory(me)? > 100_000);
         assert!(memory(me)? > 100_000);
         assert!(cpu(me)? < Duration::from_secs(3600));
         Ok(())
