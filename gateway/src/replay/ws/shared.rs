@@ -21,7 +21,7 @@ use crate::store::index::StreamRecord;
 use crate::store::lines::StreamTail;
 
 /// What is known of a step run contradicts the request, or nothing is known where something must be.
-const NOT_FOUND: &str = "step run not found";
+pub(super) const NOT_FOUND: &str = "step run not found";
 /// A connection may always buffer this much …
 const LEAST_BUFFER: usize = 4 << 10;
 /// … and never more than about this: a chunk of 200 usual lines.
@@ -153,7 +153,7 @@ impl Shared {
             let known = shared
                 .lookup
                 .status(&step_run)
-                .filter(|known| known.parents.pipeline_id == target.pipeline_id && known.parents.job_id == target.job_id);
+                .filter(|known| !target.contradicts(&known.parents.pipeline_id, &known.parents.job_id));
             known.ok_or_else(|| NOT_FOUND.to_owned())
         };
         self.off_runtime(find).await?
@@ -188,9 +188,7 @@ impl Shared {
         if !self.access.may(who, Verb::ReadLogs, Some(step_run)) {
             return Err(format!("{who} may not read the log of this step run"));
         }
-        let contradicts =
-            |parents: crate::lookup::Parents| parents.pipeline_id != target.pipeline_id || parents.job_id != target.job_id;
-        if self.lookup.parents(step_run).is_some_and(contradicts) {
+        if self.lookup.parents(step_run).is_some_and(|known| target.contradicts(&known.pipeline_id, &known.job_id)) {
             return Err(NOT_FOUND.to_owned());
         }
         let tail = self.source.tail(step_run).map_err(|error| cannot_load(&error))?;
@@ -200,7 +198,7 @@ impl Shared {
             Start::Line(line) => *line,
             Start::Tail(lines) => history_end.saturating_sub(*lines).max(1),
         };
-        if record.as_ref().is_some_and(|known| !known.pipeline_id.is_empty() && *known.pipeline_id != *target.pipeline_id) {
+        if record.as_ref().is_some_and(|known| target.contradicts(&known.pipeline_id, "")) {
             return Err(NOT_FOUND.to_owned());
         }
         if let Some(epoch) = epoch.filter(|epoch| *epoch < self.source.epoch()) {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::outbox::Outbox;
 use super::reply;
 use super::request::Target;
-use super::shared::Loaded;
+use super::shared::{Loaded, NOT_FOUND};
 use super::writer::Writer;
 use crate::replay::cursor::{LineCursor, Look, Seen};
 use crate::replay::metrics::Metrics;
@@ -91,6 +91,8 @@ pub(super) struct Subscription {
     /// The store was asked a last time since then.
     asked_last: bool,
     lag: u64,
+    /// The pipeline is known, and is where the client believes it to be.
+    settled: bool,
 }
 
 impl Subscription {
@@ -122,6 +124,7 @@ impl Subscription {
             quiet: None,
             asked_last: false,
             lag: 0,
+            settled: false,
         }
     }
 
@@ -146,6 +149,10 @@ impl Subscription {
             return Next::Write;
         }
         self.release(pool);
+        if self.is_contradicted() {
+            self.writer.finish(outbox);
+            return Next::Failed(NOT_FOUND.to_owned());
+        }
         if self.history_end.is_some_and(|end| self.mark.next_line >= end) {
             self.end_history(outbox);
         }
@@ -167,6 +174,18 @@ impl Subscription {
         }
         pool.give(page);
         if look == Look::AskStore { Next::Load } else { self.nothing(seen, quiet, outbox) }
+    }
+
+    /// Whether the stream has turned out to belong elsewhere than the client believes. Nothing of it was known when the
+    /// subscription began; from the first line on, it is known once for all.
+    fn is_contradicted(&mut self) -> bool {
+        if self.settled {
+            return false;
+        }
+        let record = self.tail.record();
+        let pipeline = record.as_ref().map_or("", |record| &*record.pipeline_id);
+        self.settled = !pipeline.is_empty();
+        self.target.contradicts(pipeline, "")
     }
 
     /// What to do when there is nothing to show while the tail is like `seen`.
