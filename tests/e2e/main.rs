@@ -11,6 +11,8 @@
 mod access;
 mod bad_input;
 mod command_line;
+mod command_line_messages;
+mod command_line_push;
 mod demo;
 mod formats;
 mod go_client;
