@@ -11,8 +11,8 @@ use crate::block::lines::LineReader;
 use crate::block::{Block, Codec, Content, GapReason};
 use crate::clock::{Clock, Millis};
 use crate::id::StepRunId;
-use crate::store::StoreError;
 use crate::store::lines::{BlockRef, StreamTail, TailBlock};
+use crate::store::{Position, StoreError};
 
 /// How many blocks are asked for at once.
 const BLOCKS: usize = 64;
@@ -98,7 +98,9 @@ impl LineCursor {
         let limit = tail.next_written();
         let snapshot = tail.snapshot();
         let Some(oldest) = snapshot.blocks().next() else {
-            return if self.mark.next_line >= limit { Look::Nothing } else { Look::AskStore };
+            // A gap of unknown size takes no number: the newest block tells whether one follows the last line.
+            let all_passed = self.mark.next_line >= limit && self.mark.passed >= newest_of(tail);
+            return if all_passed { Look::Nothing } else { Look::AskStore };
         };
         if self.mark.passed < oldest.place.position {
             // Blocks between what was passed and the tail may be in the index already.
@@ -137,7 +139,8 @@ impl LineCursor {
         reader: &mut LineReader,
         page: &mut Page,
     ) -> Result<(), StoreError> {
-        let limit = tail.next_written();
+        // Before the snapshot: whatever they speak of is there, or in the index.
+        let (limit, newest) = (tail.next_written(), newest_of(tail));
         let snapshot = tail.snapshot();
         let (blocks, complete) = self.blocks(source, limit)?;
         for TailBlock { place, block } in &blocks {
@@ -173,7 +176,7 @@ impl LineCursor {
             }
             // All that the snapshot holds below the limit has been passed: the next look can go on from the tail alone.
             let passed = snapshot.blocks().map(|block| block.place).filter(|place| place.next_line() <= limit);
-            self.mark.passed = passed.map(|place| place.position).fold(self.mark.passed, u64::max);
+            self.mark.passed = passed.map(|place| place.position).fold(self.mark.passed.max(newest), u64::max);
         }
         Ok(())
     }
@@ -268,6 +271,11 @@ enum Way {
     Next,
     /// It was written after the look began.
     TooNew,
+}
+
+/// Where the stream's newest block lies, or what retention noted of the stream after it; 0 if there is none.
+fn newest_of(tail: &StreamTail) -> Position {
+    tail.record().map_or(0, |record| record.newest)
 }
 
 fn is_small(block: &Block) -> bool {

@@ -159,7 +159,6 @@ impl StreamTail {
     pub fn publish(&self, blocks: &Arc<[TailBlock]>, record: StreamRecord, arrived: Millis) {
         self.arrived.store(arrived, Ordering::Relaxed);
         let (next, ended) = (record.next_line, record.ended);
-        self.record.store(Some(Arc::new(record)));
         if !blocks.is_empty() {
             self.snapshot.rcu(|now| {
                 let mut groups = now.groups.clone();
@@ -167,6 +166,8 @@ impl StreamTail {
                 TailSnapshot { groups }
             });
         }
+        // After the blocks, so that who reads these two first finds what they speak of.
+        self.record.store(Some(Arc::new(record)));
         self.next_written.fetch_max(next, Ordering::AcqRel);
         self.ended.store(ended, Ordering::Release);
         self.more.notify_waiters();
