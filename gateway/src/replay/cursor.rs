@@ -11,8 +11,8 @@ use crate::block::lines::LineReader;
 use crate::block::{Block, Codec, Content, GapReason};
 use crate::clock::{Clock, Millis};
 use crate::id::StepRunId;
+use crate::store::StoreError;
 use crate::store::lines::{BlockRef, StreamTail, TailBlock};
-use crate::store::{Position, StoreError};
 
 /// How many blocks are asked for at once.
 const BLOCKS: usize = 64;
@@ -94,12 +94,12 @@ impl LineCursor {
 
     /// Looks into the tail, never into the store, and puts what it finds there in memory into the empty `page`.
     pub fn look(&mut self, tail: &StreamTail, reader: &mut LineReader, page: &mut Page) -> Look {
-        // Loaded first: every block below it is in the snapshot or in the index by now.
-        let limit = tail.next_written();
+        // Loaded first: every block below them is in the snapshot or in the index by now.
+        let (limit, newest) = (tail.next_written(), tail.newest());
         let snapshot = tail.snapshot();
         let Some(oldest) = snapshot.blocks().next() else {
             // A gap of unknown size takes no number: the newest block tells whether one follows the last line.
-            let all_passed = self.mark.next_line >= limit && self.mark.passed >= newest_of(tail);
+            let all_passed = self.mark.next_line >= limit && self.mark.passed >= newest;
             return if all_passed { Look::Nothing } else { Look::AskStore };
         };
         if self.mark.passed < oldest.place.position {
@@ -109,7 +109,8 @@ impl LineCursor {
         for TailBlock { place, block } in snapshot.blocks() {
             match self.way_to(place, limit) {
                 Way::Passed => continue,
-                Way::TooNew => break,
+                Way::TooNew if page.is_empty() => return Look::Nothing,
+                Way::TooNew => return Look::Found,
                 Way::Next => {}
             }
             match block {
@@ -124,7 +125,11 @@ impl LineCursor {
                 break;
             }
         }
-        if page.is_empty() { Look::Nothing } else { Look::Found }
+        if !page.is_empty() {
+            return Look::Found;
+        }
+        self.mark.passed = self.mark.passed.max(newest);
+        Look::Nothing
     }
 
     /// Looks into the tail and the store, and puts what it finds into the empty `page`; blocks the thread. An empty page means
@@ -140,7 +145,7 @@ impl LineCursor {
         page: &mut Page,
     ) -> Result<(), StoreError> {
         // Before the snapshot: whatever they speak of is there, or in the index.
-        let (limit, newest) = (tail.next_written(), newest_of(tail));
+        let (limit, newest) = (tail.next_written(), tail.newest());
         let snapshot = tail.snapshot();
         let (blocks, complete) = self.blocks(source, limit)?;
         for TailBlock { place, block } in &blocks {
@@ -271,11 +276,6 @@ enum Way {
     Next,
     /// It was written after the look began.
     TooNew,
-}
-
-/// Where the stream's newest block lies, or what retention noted of the stream after it; 0 if there is none.
-fn newest_of(tail: &StreamTail) -> Position {
-    tail.record().map_or(0, |record| record.newest)
 }
 
 fn is_small(block: &Block) -> bool {

@@ -45,15 +45,11 @@ impl StoreMeta {
     pub fn open(disk: &Arc<dyn Disk>, dir: &Path, boot_id: &str) -> Result<Self, StoreError> {
         disk.create_dir_all(dir).map_err(|error| StoreError::io("create", dir, error))?;
         let path = dir.join(FILE);
-        let no_record = |why| StoreError::NoRecord { path: path.clone(), why };
         // Without it the logs would be taken for another store's.
         if has_logs(&**disk, dir) && is_missing(&**disk, &path)? {
-            return Err(no_record("is missing"));
+            return Err(StoreError::NoRecord { path, why: "is missing" });
         }
-        let mut file = SlotFile::open(&**disk, &path).map_err(|error| match error {
-            StoreError::Damaged { .. } => no_record("is damaged"),
-            error => error,
-        })?;
+        let mut file = open_record(&**disk, &path)?;
         let mut entries = file.get().clone();
         let (store_id, incarnation, epoch) = if entries.is_empty() {
             (uuid::Uuid::new_v4().as_u128(), 1, 1)
@@ -84,7 +80,7 @@ impl StoreMeta {
         if is_missing(disk, &path)? {
             return if has_logs(disk, dir) { Err(StoreError::NoRecord { path, why: "is missing" }) } else { Ok(None) };
         }
-        let file = SlotFile::open(disk, &path)?;
+        let file = open_record(disk, &path)?;
         if file.get().is_empty() {
             return Ok(None);
         }
@@ -187,6 +183,13 @@ impl StoreMeta {
         entries.insert(key, position.to_le_bytes().into());
         file.put(entries)
     }
+}
+
+fn open_record(disk: &dyn Disk, path: &Path) -> Result<SlotFile, StoreError> {
+    SlotFile::open(disk, path).map_err(|error| match error {
+        StoreError::Damaged { .. } => StoreError::NoRecord { path: path.to_owned(), why: "is damaged" },
+        error => error,
+    })
 }
 
 fn is_missing(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError> {

@@ -92,6 +92,12 @@ impl StreamTail {
         self.record.load_full()
     }
 
+    /// Where the stream's newest block lies, or what retention noted of the stream after it; 0 if there is none.
+    #[must_use]
+    pub fn newest(&self) -> Position {
+        self.record.load().as_ref().map_or(0, |record| record.newest)
+    }
+
     /// The blocks that are written but not yet indexed. Load it *before* asking the index, then nothing falls between.
     #[must_use]
     pub fn snapshot(&self) -> Arc<TailSnapshot> {
