@@ -200,17 +200,23 @@ impl LineCursor {
         }
     }
 
+    /// How a block stands to the cursor, of lines below `limit`. A gap of unknown size takes no number: it stands before the line of
+    /// its number, and only its position tells whether it has been passed.
     fn way_to(&self, place: &BlockRef, limit: u64) -> Way {
-        let next = self.mark.next_line;
-        let passed = match place.lines {
-            0 => place.first_line < next || place.position <= self.mark.passed,
-            _ => place.next_line() <= next,
-        };
-        let too_new = if place.lines == 0 { place.first_line > limit } else { place.first_line >= limit || next >= limit };
-        match (passed, too_new) {
-            (true, _) => Way::Passed,
-            (_, true) => Way::TooNew,
-            _ => Way::Next,
+        let Mark { next_line, passed } = self.mark;
+        let takes_no_number = place.lines == 0;
+        if takes_no_number {
+            match place.first_line {
+                line if line < next_line || place.position <= passed => Way::Passed,
+                line if line > limit => Way::TooNew,
+                _ => Way::Next,
+            }
+        } else if place.next_line() <= next_line {
+            Way::Passed
+        } else if place.first_line.max(next_line) >= limit {
+            Way::TooNew
+        } else {
+            Way::Next
         }
     }
 
