@@ -10,12 +10,19 @@
 //! A sink that is down costs disk, not memory: a batch holds no records, and few are under way at a time.
 
 pub mod batch;
+pub mod cursor;
 pub mod deadletters;
 pub mod delivery;
 mod entries;
 pub mod feed;
+pub mod lag;
+pub mod runner;
+mod start;
+pub mod undelivered;
 
 pub use batch::{EventBatch, LineBatch};
 pub use deadletters::DeadLetter;
 pub use delivery::{BatchLimits, Delivery, DeliveryError, Rejected};
 pub use entries::{Entries, Events, LineContent, LineEntry};
+pub use start::{RunningSinks, Sinks};
+pub use undelivered::{Policy, Undelivered};
