@@ -17,7 +17,7 @@ mod entries;
 pub mod feed;
 pub mod lag;
 pub mod runner;
-mod start;
+pub(crate) mod start;
 pub mod undelivered;
 
 pub use batch::{EventBatch, LineBatch};
@@ -26,3 +26,12 @@ pub use delivery::{BatchLimits, Delivery, DeliveryError, Rejected};
 pub use entries::{Entries, Events, LineContent, LineEntry};
 pub use start::{RunningSinks, Sinks};
 pub use undelivered::{Policy, Undelivered};
+
+/// The sink of events to Kafka.
+pub const KAFKA_EVENTS: &str = "kafka-events";
+/// The sink of lines to Kafka.
+pub const KAFKA_LOGS: &str = "kafka-logs";
+/// The sink of events to ClickHouse.
+pub const CLICKHOUSE_EVENTS: &str = "clickhouse-events";
+/// The sink of lines to ClickHouse.
+pub const CLICKHOUSE_LOGS: &str = "clickhouse-logs";
