@@ -18,6 +18,8 @@ pub mod feed;
 pub mod lag;
 pub mod runner;
 pub(crate) mod start;
+#[cfg(test)]
+mod tests;
 pub mod undelivered;
 
 pub use batch::{EventBatch, LineBatch};
