@@ -12,6 +12,7 @@ use arcgate_gateway::access::{TokenFileError, Tokens};
 use arcgate_gateway::clock::{Clock, Millis};
 use arcgate_gateway::decode::DecodeLimits;
 use arcgate_gateway::gateway::{Gateway, GatewaySettings};
+use arcgate_gateway::sink::Sinks;
 use arcgate_gateway::stop::Stopper;
 use arcgate_gateway::store::StoreError;
 use arcgate_gateway::store::retention::plan::{MaxSize, RetentionSettings};
@@ -24,7 +25,7 @@ use crate::ops::http::{Readiness, router, start_metrics};
 use crate::ops::listener;
 use crate::ops::shutdown::Shutdown;
 use crate::ops::telemetry;
-use crate::settings::{Limits, Listen, Room, Settings};
+use crate::settings::{Ack, Limits, Listen, Room, Settings};
 
 /// Why the gateway did not start, or ended. None of it goes away by trying again without mending something.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +86,8 @@ async fn serve(settings: &Settings) -> Result<(), ServeError> {
     let listeners = Listeners::bind(settings).await?;
 
     let data_plane = data_plane(settings, &handles::fit(&settings.limits));
-    let opened = tokio::task::spawn_blocking(move || Gateway::open(data_plane, tokens, Clock::system()));
+    let sinks = Sinks::new(settings.limits.memory);
+    let opened = tokio::task::spawn_blocking(move || Gateway::open(data_plane, tokens, Clock::system(), sinks));
     let gateway = Arc::new(opened.await.map_err(io::Error::other)??);
 
     let stopper = Stopper::default();
@@ -139,6 +141,8 @@ fn data_plane(settings: &Settings, limits: &Limits) -> GatewaySettings {
         stock_agents: settings.stock_agents(),
         grace: settings.shutdown.grace / 3,
         retention: retention(settings),
+        undelivered: settings.retention.undelivered,
+        ack_after_kafka: (settings.events.ack == Ack::Kafka).then_some(settings.events.ack_timeout),
     }
 }
 

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::schema::{Listen, LogFormat, Room, Settings};
+use arcgate_gateway::sink::Policy;
+
+use super::schema::{Ack, Listen, LogFormat, Room, Settings};
 use super::value;
 
 /// One setting.
@@ -43,6 +45,8 @@ pub enum Kind {
     AutoSwitch(Field<Option<bool>>),
     /// `text` or `json`.
     Format(Field<LogFormat>),
+    /// One of these words.
+    OneOf(&'static [&'static str], fn(&mut Settings, &str)),
     /// One or several words, separated by commas; a TOML list means the same.
     Words(Field<String>),
 }
@@ -88,6 +92,16 @@ pub static KEYS: &[Key] = &[
         "Disk for recognising repeats; past it, the busiest agent's oldest entries go first."),
     key("events.max_event", "100MiB", Kind::Bytes(KIB, 100 * MIB, |s| &mut s.events.max_event),
         "A larger event is passed and kept as a dead letter."),
+    key("events.ack", "disk",
+        Kind::OneOf(&["disk", "kafka"], |s, word| s.events.ack = if word == "kafka" { Ack::Kafka } else { Ack::Disk }),
+        "What has an event before it is acknowledged: the gateway's `disk`, or `kafka` too, so that it outlives the machine."),
+    key("events.ack_timeout", "30s", Kind::Time(MILLI, HOUR, |s| &mut s.events.ack_timeout),
+        "With `events.ack = \"kafka\"`: how long an answer waits; then it acknowledges what Kafka has by then."),
+    key("retention.undelivered", "remove",
+        Kind::OneOf(&["remove", "refuse"], |s, word| {
+            s.retention.undelivered = if word == "refuse" { Policy::Refuse } else { Policy::Remove };
+        }),
+        "What a sink has not taken when it is too old or too much: `remove` it, counted as lost, or keep it and `refuse` new input while the store is full."),
     key("logs.max_line", "1MiB", Kind::Bytes(64, 4 * MIB, |s| &mut s.logs.max_line),
         "A longer line is cut and marked as cut."),
     key("logs.max_batch", "64MiB", Kind::Bytes(64 * KIB, GIB, |s| &mut s.logs.max_batch),
@@ -175,6 +189,8 @@ impl Kind {
                     _ => Err("is neither \"text\" nor \"json\"")?,
                 }
             }
+            Self::OneOf(words, set) if words.contains(&text) => set(settings, text),
+            Self::OneOf(words, _) => return Err(format!("is none of \"{}\"", words.join("\", \""))),
             Self::Words(field) => *field(settings) = text.to_owned(),
         }
         Ok(())
@@ -193,6 +209,7 @@ impl Kind {
             Self::Switch(_) => "`true`, `false`".into(),
             Self::AutoSwitch(_) => "`auto`, `true`, `false`".into(),
             Self::Format(_) => "`text`, `json`".into(),
+            Self::OneOf(words, _) => format!("`{}`", words.join("`, `")),
             Self::Words(_) => "list of words".into(),
         }
     }
