@@ -12,6 +12,7 @@ use arcgate_gateway::access::{TokenFileError, Tokens};
 use arcgate_gateway::clock::{Clock, Millis};
 use arcgate_gateway::decode::DecodeLimits;
 use arcgate_gateway::gateway::{Gateway, GatewaySettings};
+use arcgate_gateway::sink::clickhouse::Server;
 use arcgate_gateway::stop::Stopper;
 use arcgate_gateway::store::StoreError;
 use arcgate_gateway::store::retention::plan::{MaxSize, RetentionSettings};
@@ -141,6 +142,7 @@ fn data_plane(settings: &Settings) -> GatewaySettings {
         stock_agents: settings.stock_agents(),
         grace: settings.shutdown.grace / 3,
         retention: retention(settings),
+        archive: settings.clickhouse.sink().map(Server::new),
     }
 }
 

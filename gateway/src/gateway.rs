@@ -21,9 +21,11 @@ use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::decode::{BufferPool, DecodeLimits, Decoder};
 use crate::lookup::NoLookup;
+use crate::replay::archive::{ClickHouseArchive, LineArchive};
 use crate::replay::{Replay, ReplaySettings};
 use crate::shard::{ShardSettings, ShardThreads, Shards};
 
+use crate::sink::clickhouse;
 use crate::source::announce::AnnouncedLengths;
 use crate::source::events::EventIngest;
 use crate::source::logs::LogIngest;
@@ -72,6 +74,8 @@ pub struct GatewaySettings {
     pub grace: Duration,
     /// What is kept, and for how long.
     pub retention: RetentionSettings,
+    /// Has the history that is no longer here.
+    pub archive: Option<clickhouse::Server>,
 }
 
 /// The data plane.
@@ -131,6 +135,10 @@ impl Gateway {
             max_connections: settings.readers,
             memory: memory.readers,
             clock: clock.clone(),
+            archive: settings.archive.clone().map(|server| {
+                let archive: Arc<dyn LineArchive> = Arc::new(ClickHouseArchive::new(server, parts.meta.store_id()));
+                archive
+            }),
             ..ReplaySettings::default()
         };
         let source: Arc<LineStore> = Arc::clone(&lines);

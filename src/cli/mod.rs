@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-pub use args::{Arcgate, Command, StoreCommand};
+pub use args::{Arcgate, ClickHouseCommand, Command, StoreCommand};
 
 use crate::settings::{Loaded, SettingsError, Sources, as_markdown, as_toml, check, load};
 use crate::{push, serve, store, tail};
@@ -51,6 +51,9 @@ fn run(command: Command) -> ExitCode {
         }
         Command::Store(StoreCommand::Reindex(settings)) => {
             loaded(load(settings.into()), |loaded| outcome(store::reindex(&loaded.settings, &mut io::stdout().lock())))
+        }
+        Command::ClickHouse(ClickHouseCommand::Schema { from, settings }) => {
+            loaded(load(settings.into()), |loaded| print(&loaded.settings.clickhouse.all().variant().script(from)))
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();

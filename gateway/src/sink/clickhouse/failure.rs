@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clickhouse::error::Error;
 
-use crate::sink::delivery::DeliveryError;
+use crate::sink::DeliveryError;
 
 /// How much of the server's text is shown.
 const SHOWN: usize = 400;

@@ -9,12 +9,15 @@ use tokio::sync::mpsc;
 
 use super::server::Server;
 use super::settings::Compression;
-use crate::sink::delivery::DeliveryError;
+use crate::sink::DeliveryError;
 
 /// Rows are sent in pieces of about this size before compression: the size of ClickHouse's own.
 const PIECE: usize = 1 << 20;
-/// Pieces that wait to be sent. With the one being gathered and those within the client, a batch holds about 6 MiB at most.
+/// Pieces that wait to be sent.
 const WAITING: usize = 2;
+/// What a batch under way holds at most, in bytes, unless a single row has more: the piece being gathered, a block's text, those that
+/// wait and those within the client.
+pub(super) const BUFFERED: u64 = 10 << 20;
 
 /// Takes rows and sends them on.
 pub(super) struct Rows {

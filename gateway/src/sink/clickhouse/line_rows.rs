@@ -8,7 +8,7 @@ use crate::block::lines::Line;
 use crate::block::{Block, Content, OutputStream, Run};
 use crate::clock::Millis;
 use crate::replay::encode::reason_name;
-use crate::sink::entries::{LineContent, LineEntry};
+use crate::sink::{LineContent, LineEntry};
 use crate::store::index::{Counting, StreamRecord};
 
 /// The columns of `logs` in the order of a row: first what a run of lines shares, so that it is written once and copied.

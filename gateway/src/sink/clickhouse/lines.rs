@@ -2,28 +2,27 @@
 
 use bytes::Bytes;
 
-use super::insert::{Rows, Unmade, insert, insert_json};
+use super::insert::{BUFFERED, Rows, Unmade, insert, insert_json};
 use super::line_rows::{LINE_COLUMNS, MARK_COLUMNS, Place, Prefix, line_json, mark_json, put_mark};
 use super::migrate;
 use super::server::Server;
 use crate::block::lines::LineReader;
 use crate::block::{Block, Content};
-use crate::sink::deadletters::DeadLetter;
-use crate::sink::delivery::{BatchLimits, Delivery, DeliveryError, Rejected};
-use crate::sink::entries::LineContent;
-use crate::sink::LineBatch;
+use crate::budget::Budget;
+use crate::sink::{BatchLimits, DeadLetter, Delivery, DeliveryError, LineBatch, LineContent, Rejected};
 
 /// Delivers lines.
 #[derive(Clone)]
 pub struct ClickHouseLines {
     server: Server,
+    memory: Budget,
 }
 
 impl ClickHouseLines {
-    /// To that server.
+    /// To that server; what batches buffer comes out of `memory`.
     #[must_use]
-    pub fn new(server: Server) -> Self {
-        Self { server }
+    pub fn new(server: Server, memory: Budget) -> Self {
+        Self { server, memory }
     }
 }
 
@@ -35,6 +34,7 @@ impl Delivery for ClickHouseLines {
     }
 
     async fn deliver(&self, batch: LineBatch) -> Result<Vec<Rejected>, DeliveryError> {
+        let _memory = self.memory.take(BUFFERED).await;
         let token = batch.token();
         let lines = batch.clone();
         insert(&self.server, "logs", LINE_COLUMNS, &token, move |rows| put_lines(&lines, rows)).await?;
@@ -65,8 +65,9 @@ pub(super) async fn redeliver(server: &Server, letter: &DeadLetter, usual: &str)
         Some(other) => return Err(DeliveryError::permanent(format!("there is no table {other}"))),
         None => usual,
     };
-    let token = format!("letter-{}", letter.id());
-    insert_json(server, table, &token, letter.record.clone()).await
+    let record = Bytes::copy_from_slice(letter.record.as_bytes());
+    let token = format!("letter-{:016x}-{}", xxhash_rust::xxh3::xxh3_64(&record), letter.position);
+    insert_json(server, table, &token, record).await
 }
 
 fn put_lines(batch: &LineBatch, rows: &mut Rows) -> Result<(), Unmade> {

@@ -4,7 +4,7 @@
 
 use super::schema::{VERSION, Variant};
 use super::server::Server;
-use crate::sink::delivery::DeliveryError;
+use crate::sink::DeliveryError;
 
 /// The tables whose rows go after `clickhouse.ttl`.
 const KEPT_TABLES: [&str; 3] = ["logs", "log_marks", "events"];

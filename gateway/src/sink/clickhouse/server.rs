@@ -13,7 +13,7 @@ use hyper_util::rt::TokioExecutor;
 
 use super::failure;
 use super::settings::ClickHouseSettings;
-use crate::sink::delivery::DeliveryError;
+use crate::sink::DeliveryError;
 
 /// How long a connection may take to come about.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -24,6 +24,13 @@ const IDLE: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub struct Server {
     shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Not the client: it knows the password.
+        self.shared.settings.fmt(f)
+    }
 }
 
 struct Shared {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::schema::Variant;
-use crate::sink::delivery::BatchLimits;
+use crate::sink::BatchLimits;
 
 /// How requests and answers are compressed on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -10,9 +10,9 @@ CREATE TABLE IF NOT EXISTS events{on_cluster}
     source      LowCardinality(String),
     time        DateTime64(3, 'UTC') CODEC(DoubleDelta, ZSTD(1)) COMMENT 'when it happened, by the agent''s clock; 1970 if not known',
     pipeline_id LowCardinality(String),
-    step_run_id String CODEC(ZSTD(1)) COMMENT 'empty if not known',
+    step_id     String CODEC(ZSTD(1)) COMMENT 'as the agent names it; empty if it does not',
     received    DateTime64(3, 'UTC') CODEC(DoubleDelta, ZSTD(1)) COMMENT 'when the gateway had it',
-    payload     String CODEC(ZSTD(3)) COMMENT 'the CloudEvent, as JSON'
+    payload     String CODEC(ZSTD(3)) COMMENT 'the CloudEvent, as JSON; over 8 MiB, its content is cut and marked'
 )
 ENGINE = {replacing}
 PARTITION BY toDate(received)
