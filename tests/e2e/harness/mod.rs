@@ -5,6 +5,7 @@
 //! on a real disk, so that a sync is a sync.
 
 pub(crate) mod oracle;
+pub(crate) mod services;
 pub(crate) mod stock_agent;
 pub(crate) mod trace;
 
