@@ -7,8 +7,6 @@
 //! A batch is one insert, of one day, below the size at which the server would cut it: it is there as a whole or not at all, and
 //! its token tells a repeat, in the tables of the views too.
 
-pub mod event_rows;
-pub mod events;
 pub mod failure;
 mod insert;
 pub mod line_rows;
@@ -19,7 +17,6 @@ pub mod schema;
 pub mod server;
 pub mod settings;
 
-pub use events::ClickHouseEvents;
 pub use lines::ClickHouseLines;
 pub use server::Server;
 pub use settings::{ClickHouseSettings, Compression};
