@@ -4,7 +4,6 @@
 //! [`tail`] (its two clients), [`store`] (a store that no gateway has open), or the small ones that live in `cli` itself.
 //! [`settings`] is the only place that reads settings' files and variables; [`ops`] is what an operator sees of a running gateway.
 
-pub mod backoff;
 pub mod bearer;
 pub mod cli;
 pub mod ops;

@@ -11,12 +11,19 @@
 
 pub mod batch;
 pub mod clickhouse;
+pub mod cursor;
 pub mod deadletters;
 pub mod delivery;
 mod entries;
 pub mod feed;
+pub mod lag;
+pub mod runner;
+mod start;
+pub mod undelivered;
 
 pub use batch::{EventBatch, LineBatch};
 pub use deadletters::DeadLetter;
 pub use delivery::{BatchLimits, Delivery, DeliveryError, Rejected};
 pub use entries::{Entries, Events, LineContent, LineEntry};
+pub use start::{RunningSinks, Sinks};
+pub use undelivered::{Policy, Undelivered};

@@ -138,6 +138,7 @@ impl Committer {
         }
         let drafts: Vec<_> = plan.frames.iter().map(|(kind, parts)| FrameDraft { kind: *kind, parts }).collect();
         let mut positions = Vec::with_capacity(drafts.len());
+        let events = plan.frames.iter().filter(|(kind, _)| *kind == EVENT).count();
         if !drafts.is_empty() {
             self.writer.append(&drafts, &mut positions).inspect_err(|error| {
                 // A full disk may be emptied; any other failure is a broken disk, on which nothing may be promised.
@@ -146,6 +147,7 @@ impl Committer {
                 }
             })?;
         }
+        self.log.count_records(events as u64);
         Ok(Appended { plan, positions })
     }
 
