@@ -62,9 +62,10 @@ impl ClickHouseArchive {
     }
 
     async fn find(&self, step_run: &StepRunId) -> Result<Option<Arc<ArchivedStream>>, ArchiveError> {
-        let lines = "SELECT origin, min(first_line), max(next_line), max(pipeline_id), max(toUnixTimestamp64Milli(last_received)) \
+        let lines = "SELECT origin, toUInt64(min(first_line)), toUInt64(max(next_line)), toString(max(pipeline_id)), \
+                     toInt64(max(toUnixTimestamp64Milli(last_received))) \
                      FROM log_streams WHERE step_run_id = ? GROUP BY origin";
-        let marks = "SELECT origin, min(first_line), max(first_line + lines), max(pipeline_id), toInt64(countIf(kind = 'end')) \
+        let marks = "SELECT origin, min(first_line), max(first_line + lines), toString(max(pipeline_id)), toInt64(countIf(kind = 'end')) \
                      FROM log_marks WHERE step_run_id = ? GROUP BY origin";
         let (lines, marks) = tokio::try_join!(
             self.answer(self.query(lines).bind(step_run.as_str()).fetch_all::<StreamRow>()),
@@ -154,7 +155,7 @@ impl ClickHouseArchive {
     }
 
     async fn gaps(&self, step_run: &StepRunId, origin: u64, (from, until): (u64, u64)) -> Result<Vec<GapRow>, ArchiveError> {
-        let sql = "SELECT first_line, lines, position, reason, timestamp_ms FROM log_marks WHERE step_run_id = ? AND origin = ? AND kind = 'gap' \
+        let sql = "SELECT first_line, lines, position, toString(reason), timestamp_ms FROM log_marks WHERE step_run_id = ? AND origin = ? AND kind = 'gap' \
                    AND first_line <= ? AND (first_line + lines > ? OR (lines = 0 AND first_line >= ?)) \
                    ORDER BY first_line, position LIMIT 1 BY first_line, store, position LIMIT ?";
         let query = self.query(sql).bind(step_run.as_str()).bind(origin).bind(until).bind(from).bind(from).bind(MOST_GAPS);

@@ -2,11 +2,13 @@
 //!
 //! [`server`] speaks with it, [`schema`] is what it must have, [`migrate`] brings that about. A batch becomes rows ([`line_rows`],
 //! [`event_rows`]) in `RowBinary` ([`rowbinary`]) and one `INSERT` ([`insert`]); [`lines`] and [`events`] are the two sinks.
-//! [`failure`] says what a refusal means. History is read back by [`crate::replay::clickhouse`].
+//! [`failure`] says what a refusal means. History is read back by [`crate::replay::archive`].
 //!
 //! A batch is one insert, of one day, below the size at which the server would cut it: it is there as a whole or not at all, and
 //! its token tells a repeat, in the tables of the views too.
 
+pub mod event_rows;
+pub mod events;
 pub mod failure;
 mod insert;
 pub mod line_rows;
@@ -17,6 +19,7 @@ pub mod schema;
 pub mod server;
 pub mod settings;
 
+pub use events::ClickHouseEvents;
 pub use lines::ClickHouseLines;
 pub use server::Server;
 pub use settings::{ClickHouseSettings, Compression};

@@ -3,8 +3,8 @@
 -- a line which several gateways had from its agent is one row after a merge.
 CREATE TABLE IF NOT EXISTS logs{on_cluster}
 (
-    step_run_id  String CODEC(ZSTD(1)),
-    line_number  UInt64 CODEC(DoubleDelta, ZSTD(1)),
+    step_run_id  LowCardinality(String),
+    line_number  UInt64 CODEC(DoubleDelta, LZ4),
     origin       UInt64 CODEC(ZSTD(1)),
     timestamp    DateTime('UTC') CODEC(DoubleDelta, ZSTD(1)) COMMENT 'timestamp_ms in seconds, held within 1970 to 2106',
     timestamp_ms Int64 CODEC(DoubleDelta, ZSTD(1)) COMMENT 'when the line was written, by the clock of the build, in Unix milliseconds',
