@@ -1,6 +1,7 @@
 //! Rules about the project itself that no compiler checks: what may become part of it (deny.toml), and where locks may be.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that fails may fail loudly")]
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,16 +11,15 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// A file past this wants splitting by verb.
 const LONGEST_FILE: usize = 600;
 
-/// All packages that are compiled into the program, its tests or its build.
-fn packages() -> Vec<Value> {
+/// What cargo knows of the packages that are compiled into the program, its tests or its build.
+fn metadata() -> Value {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", "x86_64-unknown-linux-gnu"])
         .current_dir(ROOT)
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
-    metadata["packages"].as_array().unwrap().clone()
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 fn deny() -> toml::Table {
@@ -73,18 +73,33 @@ fn spdx_expressions_are_understood() {
 }
 
 #[test]
-fn every_dependency_has_an_allowed_licence_and_source_and_is_not_banned() {
+fn every_dependency_has_an_allowed_licence_and_source() {
     let allowed = list("licenses", "allow");
     let registries: Vec<_> = list("sources", "allow-registry").iter().map(|registry| format!("registry+{registry}")).collect();
-    let deny = deny();
-    let banned: Vec<_> = deny["bans"]["deny"].as_array().unwrap().iter().map(|ban| ban["crate"].as_str().unwrap()).collect();
-    for package in packages() {
+    for package in metadata()["packages"].as_array().unwrap() {
         let name = package["name"].as_str().unwrap();
         let license = package["license"].as_str().unwrap_or("");
         assert!(is_allowed(license, &allowed), "{name}: the licence \"{license}\" is not among licenses.allow of deny.toml");
-        assert!(!banned.contains(&name), "{name} is among bans.deny of deny.toml");
         if let Some(source) = package["source"].as_str() {
             assert!(registries.iter().any(|registry| registry == source), "{name} comes from {source}");
+        }
+    }
+}
+
+#[test]
+fn no_banned_crate_is_used_but_by_its_wrappers() {
+    let (metadata, deny) = (metadata(), deny());
+    let names: HashMap<_, _> = (metadata["packages"].as_array().unwrap().iter())
+        .map(|package| (package["id"].as_str().unwrap(), package["name"].as_str().unwrap()))
+        .collect();
+    let bans = deny["bans"]["deny"].as_array().unwrap();
+    for node in metadata["resolve"]["nodes"].as_array().unwrap() {
+        let user = names[node["id"].as_str().unwrap()];
+        for used in node["deps"].as_array().unwrap().iter().map(|used| names[used["pkg"].as_str().unwrap()]) {
+            let Some(ban) = bans.iter().find(|ban| ban["crate"].as_str() == Some(used)) else { continue };
+            let wrappers = ban.get("wrappers").and_then(|wrappers| wrappers.as_array()).into_iter().flatten();
+            let may = wrappers.into_iter().any(|wrapper| wrapper.as_str() == Some(user));
+            assert!(may, "{user} uses {used}, which is among bans.deny of deny.toml");
         }
     }
 }

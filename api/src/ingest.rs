@@ -6,7 +6,9 @@
 //! in [`gateway::v1`](crate::gateway::v1).
 //! Everything else of the service is the same type as there, logs included: their data is bytes already.
 
-use bytes::Bytes;
+use bytes::{Buf, BufMut, Bytes};
+use prost::encoding::{self, DecodeContext, WireType};
+use prost::{DecodeError, Message};
 
 use crate::gateway::v1::AgentHandshake;
 
@@ -36,13 +38,65 @@ pub enum Payload {
     Batch(EventBatch),
 }
 
+/// The most events of a batch that are kept: what an event takes in memory is not in proportion to its bytes on the wire, so that
+/// a message of 50 million empty ones would pass any bound.
+pub const MAX_BATCH_EVENTS: usize = 10_000;
+
 /// Events, sent together, not decoded.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct EventBatch {
     /// The agent's name for this batch.
-    #[prost(string, tag = "1")]
     pub batch_id: String,
-    /// The events, each an encoded [`Event`](crate::gateway::v1::Event), perhaps.
-    #[prost(bytes = "bytes", repeated, tag = "2")]
+    /// The events, each an encoded [`Event`](crate::gateway::v1::Event), perhaps; at most [`MAX_BATCH_EVENTS`].
     pub events: Vec<Bytes>,
+    /// The batch had more events than that, which were not kept. Not on the wire.
+    pub too_many: bool,
+}
+
+impl EventBatch {
+    /// A batch of encoded events, to be sent.
+    #[must_use]
+    pub fn new(batch_id: impl Into<String>, events: Vec<Bytes>) -> Self {
+        Self { batch_id: batch_id.into(), events, too_many: false }
+    }
+}
+
+const BATCH_ID: u32 = 1;
+const EVENTS: u32 = 2;
+
+impl Message for EventBatch {
+    fn encode_raw(&self, buffer: &mut impl BufMut) {
+        if !self.batch_id.is_empty() {
+            encoding::string::encode(BATCH_ID, &self.batch_id, buffer);
+        }
+        encoding::bytes::encode_repeated(EVENTS, &self.events, buffer);
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buffer: &mut impl Buf,
+        context: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        match tag {
+            BATCH_ID => encoding::string::merge(wire_type, &mut self.batch_id, buffer, context),
+            EVENTS if self.events.len() < MAX_BATCH_EVENTS => {
+                encoding::bytes::merge_repeated(wire_type, &mut self.events, buffer, context)
+            }
+            _ => {
+                self.too_many |= tag == EVENTS;
+                encoding::skip_field(wire_type, tag, buffer, context)
+            }
+        }
+    }
+
+    fn encoded_len(&self) -> usize {
+        let id = if self.batch_id.is_empty() { 0 } else { encoding::string::encoded_len(BATCH_ID, &self.batch_id) };
+        id + encoding::bytes::encoded_len_repeated(EVENTS, &self.events)
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
 }

@@ -112,6 +112,7 @@ impl Gateway {
         let pool = BufferPool::new(memory.buffers);
         let line_budget = Budget::new(memory.lines);
         let messages = Budget::new(memory.messages);
+        let event_budget = Budget::new(memory.events);
         let gate = SpaceGate::new(&settings.path);
         let logs = Arc::new(LogIngest {
             shards,
@@ -124,7 +125,8 @@ impl Gateway {
             clock: clock.clone(),
         });
         let max_event = usize::try_from(settings.max_event).unwrap_or(usize::MAX);
-        let event_ingest = Arc::new(EventIngest::new(events.clone(), gate.clone(), clock.clone(), max_event));
+        let event_ingest =
+            Arc::new(EventIngest::new(events.clone(), gate.clone(), clock.clone(), max_event, event_budget.clone()));
         let replay_settings = ReplaySettings {
             max_connections: settings.readers,
             memory: memory.readers,
@@ -151,7 +153,7 @@ impl Gateway {
             lines: appender,
             events: events.clone(),
             gate: gate.clone(),
-            budgets: vec![("lines", line_budget), ("messages", messages.clone())],
+            budgets: vec![("lines", line_budget), ("events", event_budget), ("messages", messages.clone())],
             clock,
         };
         let upkeep = Upkeep::start(charge, settings.retention, Pace::default()).map_err(no_thread)?;
@@ -300,6 +302,8 @@ struct MemoryShares {
     messages: u64,
     /// Lines between their arrival and their write.
     lines: u64,
+    /// Events between their arrival and their sync.
+    events: u64,
     /// Windows of agents' connections.
     windows: u64,
     /// Readers.
@@ -312,7 +316,14 @@ impl MemoryShares {
     fn of(memory: u64) -> Self {
         let part = memory / 16;
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-        Self { messages: 4 * part, lines: 3 * part, windows: part, readers: size(2 * part), buffers: size(part / 2) }
+        Self {
+            messages: 4 * part,
+            lines: 3 * part,
+            events: part,
+            windows: part,
+            readers: size(2 * part),
+            buffers: size(part / 2),
+        }
     }
 }
 

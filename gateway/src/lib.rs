@@ -16,6 +16,7 @@ pub mod lookup;
 mod metrics;
 pub mod replay;
 pub mod shard;
+pub mod sink;
 pub mod source;
 pub mod stop;
 pub mod store;

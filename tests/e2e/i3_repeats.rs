@@ -114,7 +114,7 @@ fn i3_the_order_of_a_payloads_keys_is_no_content() -> Outcome<()> {
         let mut client = ingest::gateway_service_client::GatewayServiceClient::new(rig.gateway.channel()?);
         let mut taken = Vec::new();
         for keys in [["alpha", "beta"], ["beta", "alpha"]] {
-            let batch = ingest::EventBatch { batch_id: "b".into(), events: vec![encode(keys).into()] };
+            let batch = ingest::EventBatch::new("b", vec![encode(keys).into()]);
             let message = ingest::PushEventsRequest { payload: Some(ingest::Payload::Batch(batch)) };
             let ack = client.push_events(tokio_stream::iter([message])).await?.into_inner().ack.unwrap_or_default();
             taken.push((ack.taken, ack.repeated));

@@ -15,7 +15,7 @@ async fn push_raw(rig: &Rig, agent: &str, mark: u64, events: Vec<Bytes>) -> Outc
     let handshake = arcgate_api::gateway::v1::AgentHandshake { agent_id: agent.to_owned(), last_known_seq: mark };
     let messages = [
         ingest::PushEventsRequest { payload: Some(ingest::Payload::Handshake(handshake)) },
-        ingest::PushEventsRequest { payload: Some(ingest::Payload::Batch(ingest::EventBatch { batch_id: "b".into(), events })) },
+        ingest::PushEventsRequest { payload: Some(ingest::Payload::Batch(ingest::EventBatch::new("b", events))) },
     ];
     let mut client = ingest::gateway_service_client::GatewayServiceClient::new(rig.gateway.channel()?)
         .max_encoding_message_size(arcgate_load::process::MAX_MESSAGE);

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use arcgate_api::gateway::v1::log_batch::Compression;
+use arcgate_api::gateway::v1::{AgentHandshake, PushEventsResponse};
 use bytes::Bytes;
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -88,6 +89,41 @@ fn i8_a_bomb_costs_an_answer_and_nothing_else() -> Outcome<()> {
             assert_eq!(ack.taken, 1);
         }
         assert_below(&rig, 256 * MIB, "bombs")
+    })
+}
+
+/// A request of PushEvents whose batch is encoded already.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Encoded {
+    #[prost(message, optional, tag = "1")]
+    handshake: Option<AgentHandshake>,
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    batch: Option<Bytes>,
+}
+
+#[test]
+fn i8_fifty_million_empty_events_in_a_message_are_refused_and_cost_only_the_message() -> Outcome<()> {
+    run(120, async {
+        let rig = Rig::start().await?;
+        // An empty event is its tag and a length of 0.
+        let batch: Bytes = [0x12, 0x00].repeat(50_000_000).into();
+        let path = http::uri::PathAndQuery::from_static("/gateway.v1.GatewayService/PushEvents");
+        for _ in 0..scaled(8, 2) {
+            let mut client =
+                tonic::client::Grpc::new(rig.gateway.channel()?).max_encoding_message_size(arcgate_load::process::MAX_MESSAGE);
+            client.ready().await?;
+            let handshake = AgentHandshake { agent_id: "a".into(), last_known_seq: 0 };
+            let requests = [
+                Encoded { handshake: Some(handshake), batch: None },
+                Encoded { handshake: None, batch: Some(batch.clone()) },
+            ];
+            let codec = tonic_prost::ProstCodec::<Encoded, PushEventsResponse>::default();
+            let request = tonic::Request::new(tokio_stream::iter(requests));
+            let refusal = client.client_streaming(request, path.clone(), codec).await.map(tonic::Response::into_inner).unwrap_err();
+            assert_eq!(refusal.code(), tonic::Code::InvalidArgument);
+            assert!(refusal.message().contains("more than 10000 events"), "{refusal:?}");
+        }
+        assert_below(&rig, 512 * MIB, "50 million empty events in a message")
     })
 }
 

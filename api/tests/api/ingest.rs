@@ -31,7 +31,7 @@ proptest! {
 /// Fields that this release does not know are skipped, and an event that is no event spoils nothing.
 #[test]
 fn raw_requests_take_any_event() {
-    let batch = ingest::EventBatch { batch_id: String::new(), events: vec![Bytes::from_static(b"\xff no event")] };
+    let batch = ingest::EventBatch::new("", vec![Bytes::from_static(b"\xff no event")]);
     let mut encoded = ingest::PushEventsRequest { payload: Some(ingest::Payload::Batch(batch.clone())) }.encode_to_vec();
     encoded.extend([0xa2, 0x06, 0x01, b'x']); // Field 100, a length of one byte.
     assert!(v1::PushEventsRequest::decode(encoded.as_slice()).is_err());
@@ -42,7 +42,7 @@ fn raw_requests_take_any_event() {
 /// Events are slices of the message that they came in.
 #[test]
 fn raw_events_are_not_copied() {
-    let batch = ingest::EventBatch { batch_id: "batch-1".to_owned(), events: vec![Bytes::from(vec![7; 100_000])] };
+    let batch = ingest::EventBatch::new("batch-1", vec![Bytes::from(vec![7; 100_000])]);
     let request = ingest::PushEventsRequest { payload: Some(ingest::Payload::Batch(batch)) };
     let message = Bytes::from(request.encode_to_vec());
     let place = message.as_ptr_range(); // Lives as long as the events below, if they are slices of it.
@@ -52,13 +52,26 @@ fn raw_events_are_not_copied() {
     assert!(place.contains(&batch.events[0].as_ptr()));
 }
 
+/// 50 million empty events fit into one message of 100 MiB.
+#[test]
+fn a_raw_batch_keeps_a_bounded_number_of_events_and_says_so() {
+    let decode = |events: usize| {
+        let message: Vec<u8> = [0x12, 0x00].repeat(events);
+        ingest::EventBatch::decode(message.as_slice()).unwrap()
+    };
+    let full = decode(ingest::MAX_BATCH_EVENTS);
+    assert_eq!((full.events.len(), full.too_many), (ingest::MAX_BATCH_EVENTS, false));
+    let over = decode(5_000_000);
+    assert_eq!((over.events.len(), over.too_many), (ingest::MAX_BATCH_EVENTS, true));
+}
+
 fn to_raw(request: &v1::PushEventsRequest) -> ingest::PushEventsRequest {
     let payload = request.payload.clone().map(|payload| match payload {
         Payload::Handshake(handshake) => ingest::Payload::Handshake(handshake),
-        Payload::Batch(batch) => ingest::Payload::Batch(ingest::EventBatch {
-            batch_id: batch.batch_id,
-            events: batch.events.iter().map(|event| event.encode_to_vec().into()).collect(),
-        }),
+        Payload::Batch(batch) => ingest::Payload::Batch(ingest::EventBatch::new(
+            batch.batch_id,
+            batch.events.iter().map(|event| event.encode_to_vec().into()).collect(),
+        )),
     });
     ingest::PushEventsRequest { payload }
 }

@@ -46,8 +46,10 @@ pub const KIND: u8 = 0x81;
 /// A block has at most this many runs, so that its table of strings can always be numbered.
 pub const MAX_RUNS: usize = 16_384;
 
+/// The size of the part of a body that has the same layout in every block.
+pub const HEAD: usize = 64;
+
 const VERSION: u8 = 1;
-const HEAD: usize = 64;
 const RUN: usize = 20;
 const AGENT_COUNTED: u8 = 1;
 const FROM_EVENT: u8 = 2;
@@ -220,6 +222,32 @@ pub fn decode(body: &Bytes) -> Result<Block, FormatError> {
         origin: (flags & FROM_EVENT != 0).then_some(origin),
         content,
     })
+}
+
+/// What [`peek`] tells of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peek {
+    /// Lines.
+    Text {
+        /// How many count.
+        lines: u32,
+        /// The size of the text, uncompressed.
+        raw_bytes: u32,
+    },
+    /// A gap.
+    Gap,
+}
+
+/// What the first [`HEAD`] bytes of a body say, for those who count blocks without reading them. `None` if it is no block of a
+/// version that this release reads; the rest of the body is not checked.
+#[must_use]
+pub fn peek(body: &[u8]) -> Option<Peek> {
+    let number = |at: usize| Some(u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?));
+    match (body.first()?, body.get(2)?) {
+        (&VERSION, 0) => Some(Peek::Text { lines: number(16)?, raw_bytes: number(20)? }),
+        (&VERSION, 1) => Some(Peek::Gap),
+        _ => None,
+    }
 }
 
 /// What holds for every block.

@@ -84,7 +84,7 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome<Report> {
     for agent in 0..count {
         let (addresses, body) = (subject.addresses.clone(), body.clone());
         let random = StdRng::seed_from_u64(seed.wrapping_mul(1_000_003) + agent as u64);
-        agents.spawn(session(addresses, agent, random, body, batch, window, pace));
+        agents.spawn(session(addresses, agent, random, body, batch, window, pace.of(agent, count)));
     }
     let mut tally = Tally::new()?;
     while let Some(agent) = agents.join_next().await {
@@ -135,7 +135,7 @@ async fn session(
                 })
                 .collect();
             window.take(due).await?;
-            let batch = EventBatch { batch_id: index.to_string(), events };
+            let batch = EventBatch::new(index.to_string(), events);
             batches.send(PushEventsRequest { payload: Some(Payload::Batch(batch)) }).await?;
         }
         Ok::<_, Trouble>(())

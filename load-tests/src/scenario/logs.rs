@@ -135,7 +135,8 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome<Report> {
     for agent in 0..arguments.agents {
         let (load, addresses) = (Arc::clone(&load), subject.addresses.clone());
         agents.spawn(async move {
-            if arguments.push { push(&load, &addresses, agent).await } else { session(load, &addresses, agent).await }
+            let pace = load.pace.of(agent, arguments.agents);
+            if arguments.push { push(&load, &addresses, agent, pace).await } else { session(load, &addresses, agent, pace).await }
         });
     }
     let mut tally = Tally::new()?;
@@ -144,9 +145,11 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome<Report> {
     }
     let elapsed = load.pace.begin.elapsed();
     let call = if arguments.push { "PushLogs" } else { "LogSession" };
+    let counted = if arguments.uncounted { "counted by the gateway" } else { "counted by the agents" };
     let rate = arguments.rate.map(|rate| format!(" at {rate:.0} lines/s")).unwrap_or_default();
+    let (agents, batch) = (arguments.agents, arguments.batch);
     Ok(Report {
-        scenario: format!("{call}, {} agents, batches of {} lines, {compression:?}{rate}", arguments.agents, arguments.batch),
+        scenario: format!("{call}, {agents} agents, batches of {batch} lines, {compression:?}, {counted}{rate}"),
         unit: "lines",
         count: tally.taken,
         elapsed,
@@ -159,14 +162,14 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome<Report> {
 }
 
 /// One agent over LogSession, with a window of unanswered batches.
-async fn session(load: Arc<Load>, addresses: &Addresses, agent: usize) -> Outcome<Tally> {
+async fn session(load: Arc<Load>, addresses: &Addresses, agent: usize, pace: Pace) -> Outcome<Tally> {
     let session = LogSession::open(addresses.channel()?, &format!("agent-{agent}")).await?;
     let (batches, mut answers) = session.split()?;
     let (window, mut due) = Window::new(load.window);
     let sending = Arc::clone(&load);
     let sender = tokio::spawn(async move {
         for index in 0.. {
-            let Some(due) = sending.pace.due(index).await else { break };
+            let Some(due) = pace.due(index).await else { break };
             window.take(due).await?;
             batches.send(message(sending.batch(agent, index))).await?;
         }
@@ -183,14 +186,14 @@ async fn session(load: Arc<Load>, addresses: &Addresses, agent: usize) -> Outcom
 }
 
 /// One agent over PushLogs: one call, one answer at its end.
-async fn push(load: &Arc<Load>, addresses: &Addresses, agent: usize) -> Outcome<Tally> {
+async fn push(load: &Arc<Load>, addresses: &Addresses, agent: usize, pace: Pace) -> Outcome<Tally> {
     let (batches, receiver) = tokio::sync::mpsc::channel(4);
     let sending = Arc::clone(load);
     let sender = tokio::spawn(async move {
         batches.send(handshake(&format!("agent-{agent}"))).await?;
         let mut sent = 0;
         for index in 0.. {
-            if sending.pace.due(index).await.is_none() {
+            if pace.due(index).await.is_none() {
                 break;
             }
             batches.send(message(sending.batch(agent, index))).await?;

@@ -33,6 +33,13 @@ impl Pace {
         Self { begin, end: begin + Duration::from_secs_f64(seconds), interval }
     }
 
+    /// The pace of one of `agents`, with its batches due in turn with the others', not all at the same instant: agents know
+    /// nothing of each other.
+    pub(crate) fn of(self, agent: usize, agents: usize) -> Self {
+        let shift = self.interval.unwrap_or_default().mul_f64(agent as f64 / agents as f64);
+        Self { begin: self.begin + shift, end: self.end + shift, ..self }
+    }
+
     /// Waits until batch number `index` is due and returns when that is; `None` once the load is over.
     ///
     /// With a rate, a batch that is sent late, because the gateway held the agent back, still counts from when it was due:

@@ -63,9 +63,8 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome<Report> {
     let pace = Pace::new(seconds, Some(rate), batch, streams);
     let mut agents = JoinSet::new();
     for stream in 0..streams {
-        // Spread over the interval, as agents that know nothing of each other are.
-        let shift = pace.interval.unwrap_or_default().mul_f64(stream as f64 / streams as f64);
-        let pace = Pace { begin: pace.begin + shift, end: pace.end + shift + Duration::from_secs(1), ..pace };
+        let pace = pace.of(stream, streams);
+        let pace = Pace { end: pace.end + Duration::from_secs(1), ..pace };
         agents.spawn(write(subject.addresses.clone(), stream, batches, batch, start, pace));
     }
     while let Some(agent) = agents.join_next().await {

@@ -19,15 +19,17 @@ mod wire;
 use std::time::Instant;
 
 use arcgate_api::gateway::v1::{AgentHandshake, PushEventsResponse};
+use arcgate_api::ingest::{EventBatch, MAX_BATCH_EVENTS};
 use bytes::Bytes;
 #[expect(clippy::disallowed_types, reason = "held for less than a microsecond, once a batch")]
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tonic::Status;
 
 use self::ack::{Sent, Tally};
 use self::decode::{decode_event, named_agent};
 use self::mark::{Holes, StreamMark};
+use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::id::{AgentId, Id};
 use crate::store::events::{Commit, EventFate, EventLog};
@@ -36,22 +38,26 @@ use crate::store::{SpaceGate, StoreError};
 /// Batches of more bytes than this are decoded on a thread that may be kept busy.
 const DECODE_ASIDE_BYTES: usize = 256 << 10;
 
+/// What an event takes in memory beside its bytes, at most.
+const EVENT_BYTES: usize = 256;
+
 /// What all streams of events share.
 pub struct EventIngest {
     log: EventLog,
     gate: SpaceGate,
     clock: Clock,
     max_event_bytes: usize,
+    memory: Budget,
     #[expect(clippy::disallowed_types, reason = "see above")]
     holes: Mutex<Holes>,
 }
 
 impl EventIngest {
     /// Events go into `log` as long as `gate` is open; larger ones than `max_event_bytes` (see [`decode::MAX_EVENT_BYTES`]) are
-    /// rejected.
+    /// rejected. Until they are on disk they take `memory`.
     #[must_use]
-    pub fn new(log: EventLog, gate: SpaceGate, clock: Clock, max_event_bytes: usize) -> Self {
-        Self { log, gate, clock, max_event_bytes, holes: Default::default() }
+    pub fn new(log: EventLog, gate: SpaceGate, clock: Clock, max_event_bytes: usize, memory: Budget) -> Self {
+        Self { log, gate, clock, max_event_bytes, memory, holes: Default::default() }
     }
 
     /// Lets a stream in, or a batch on it: `RESOURCE_EXHAUSTED` while the disk is almost full.
@@ -59,9 +65,17 @@ impl EventIngest {
         self.gate.check().map_err(|error| refusal(&error))
     }
 
-    /// Decodes a batch and hands it to the event log.
-    async fn submit(&self, agent: &AgentId, events: Vec<Bytes>, permit: Option<Box<dyn Send>>) -> Result<Underway, Status> {
+    /// Decodes a batch and hands it to the event log, as soon as there is memory for it. `slot` is let go of once it is on disk.
+    async fn submit(&self, agent: &AgentId, batch: EventBatch, slot: Option<OwnedSemaphorePermit>) -> Result<Underway, Status> {
         self.admit()?;
+        if batch.too_many {
+            return Err(Status::invalid_argument(format!(
+                "batch {:?} has more than {MAX_BATCH_EVENTS} events; send them in smaller batches",
+                batch.batch_id
+            )));
+        }
+        let memory = self.memory.take(cost(&batch) as u64).await;
+        let events = batch.events;
         let bytes: usize = events.iter().map(Bytes::len).sum();
         let max_bytes = self.max_event_bytes;
         let sender = agent.clone();
@@ -73,6 +87,7 @@ impl EventIngest {
         };
         let sent = events.iter().map(Sent::from).collect();
         let (reply, fates) = oneshot::channel();
+        let permit: Option<Box<dyn Send>> = Some(Box::new((memory, slot)));
         self.log.submit(Commit { agent: agent.clone(), events, reply, permit }).await.map_err(|error| refusal(&error))?;
         Ok(Underway { sent, fates })
     }
@@ -85,6 +100,11 @@ impl EventIngest {
         };
         PushEventsResponse { ack: Some(tally.ack(answer)) }
     }
+}
+
+/// What a batch takes in memory until it is on disk, in bytes.
+fn cost(batch: &EventBatch) -> usize {
+    batch.events.iter().map(|event| event.len() + EVENT_BYTES).sum()
 }
 
 /// A batch on its way to the disk.

@@ -15,7 +15,7 @@ use tonic::{Response, Status};
 
 use super::ack::Tally;
 use super::mark::StreamMark;
-use super::{EventIngest, Sender, Underway, record_ack};
+use super::{EventIngest, Sender, Underway, cost, record_ack};
 use crate::id::AgentId;
 
 const PROTOCOL: &str = "event_session";
@@ -89,11 +89,9 @@ where
                 let began = Instant::now();
                 let underway = match sender.of_batch(&batch.events)? {
                     Some(agent) => {
-                        let bytes: usize = batch.events.iter().map(bytes::Bytes::len).sum();
-                        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(WINDOW_BYTES);
-                        let held = Arc::clone(&window).acquire_many_owned(bytes).await;
-                        let permit: Option<Box<dyn Send>> = held.ok().map(|held| Box::new(held) as _);
-                        Some((agent.clone(), ingest.submit(agent, batch.events, permit).await?))
+                        let bytes = u32::try_from(cost(&batch)).unwrap_or(u32::MAX).min(WINDOW_BYTES);
+                        let slot = Arc::clone(&window).acquire_many_owned(bytes).await.ok();
+                        Some((agent.clone(), ingest.submit(agent, batch, slot).await?))
                     }
                     None => None,
                 };

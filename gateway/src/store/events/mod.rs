@@ -24,6 +24,7 @@ mod types;
 pub use committer::{Committer, DEAD_LETTER, EVENT, EVENT_MARK, MAX_GROUP_BYTES, MAX_GROUP_EVENTS};
 pub use log::{EventLog, EventLogOptions};
 pub use open::open;
+pub(crate) use reader::stored_event;
 pub use reader::{EventReader, StoredEvent};
 pub use retained::RetainedEvents;
 pub use types::{Commit, DeadReason, EventFate, Incoming, IncomingEvent};

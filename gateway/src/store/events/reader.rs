@@ -25,6 +25,8 @@ pub struct StoredEvent {
     pub event_id: Box<str>,
     /// The agent's own number for it.
     pub seq: u64,
+    /// The digest of its type and payload.
+    pub digest: u64,
     /// The encoded `gateway.v1.Event`, as it came.
     pub raw: Bytes,
 }
@@ -73,7 +75,7 @@ impl EventReader {
             match item {
                 Ok(Scanned::Frame(frame)) => {
                     self.at = frame.next;
-                    if let Some(event) = stored(frame) {
+                    if let Some(event) = stored_event(frame) {
                         bytes += event.raw.len();
                         events.push(event);
                     }
@@ -96,15 +98,16 @@ impl EventReader {
     }
 }
 
-fn stored(frame: Frame) -> Option<StoredEvent> {
+/// The event in a frame; `None` if it holds something else.
+pub(crate) fn stored_event(frame: Frame) -> Option<StoredEvent> {
     let Frame { position, next, kind, received, body, .. } = frame;
     if kind != EVENT {
         return None;
     }
     match record::decode(body) {
-        Ok(Record { seq, agent, event_id, raw, .. }) => {
+        Ok(Record { seq, digest, agent, event_id, raw, .. }) => {
             let agent = Id::parse(&agent).ok()?;
-            Some(StoredEvent { position, next, received, agent, event_id, seq, raw })
+            Some(StoredEvent { position, next, received, agent, event_id, seq, digest, raw })
         }
         Err(error) => {
             tracing::error!(position, %error, "an event is passed over");

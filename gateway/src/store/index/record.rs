@@ -114,6 +114,12 @@ pub fn encode_mark(step_run: &StepRunId, record: &StreamRecord) -> Bytes {
     out.freeze()
 }
 
+/// Whether the mark that begins with these bytes is of a stream whose log is complete. The rest of it is not checked.
+#[must_use]
+pub fn peek_ended(body: &[u8]) -> bool {
+    body.first() == Some(&VERSION) && body.get(1).is_some_and(|flags| flags & ENDED != 0)
+}
+
 /// Decodes what [`encode_mark`] made.
 ///
 /// # Errors

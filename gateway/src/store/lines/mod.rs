@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{SendTimeoutError, Sender, bounded};
 use crossbeam::sync::Parker;
+use tokio::sync::watch;
 
 use super::disk::Disk;
 use super::index::{Index, StreamRecord};
@@ -58,6 +59,7 @@ pub struct LineStore {
     epoch: u32,
     dir: PathBuf,
     closing: Arc<AtomicBool>,
+    following: watch::Receiver<Position>,
 }
 
 /// Appends to the line log. Once the last one is dropped, the threads sync what there is and end.
@@ -145,6 +147,7 @@ impl LineStore {
         let (writes, input) = bounded(WRITE_QUEUE);
         let (written, from_writer) = bounded(SYNC_QUEUE);
         let indexed = Arc::new(AtomicU64::new(log.synced()));
+        let (synced, following) = watch::channel(log.synced());
         let room = Parker::new();
         let syncer = Syncer {
             log: log.clone(),
@@ -152,12 +155,13 @@ impl LineStore {
             written: from_writer,
             interval: sync_interval,
             indexed: Arc::clone(&indexed),
+            synced,
             room: room.unparker().clone(),
         };
         let closing = Arc::new(AtomicBool::new(false));
         let writer =
             Writer { log: log.clone(), appender: log_writer, input, written, indexed, room, closing: Arc::clone(&closing) };
-        let store = Arc::new(Self { log, index, registry: Registry::default(), epoch, dir: dir.to_owned(), closing });
+        let store = Arc::new(Self { log, index, registry: Registry::default(), epoch, dir: dir.to_owned(), closing, following });
         Ok((Arc::clone(&store), LineAppender { store, writes }, writer, syncer))
     }
 
@@ -233,6 +237,12 @@ impl LineStore {
     /// The index's.
     pub fn forget_unless_open(&self, step_run: &StepRunId) -> Result<bool, StoreError> {
         self.registry.while_absent(step_run, || self.index.forget_stream(step_run))
+    }
+
+    /// The end of what is synced and indexed, for those who wait for it to move. Its sender goes when the log is closed.
+    #[must_use]
+    pub fn synced(&self) -> watch::Receiver<Position> {
+        self.following.clone()
     }
 
     /// Up to where the log is indexed.

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use crossbeam::sync::Unparker;
 
+use tokio::sync::watch;
+
 use super::StreamTail;
 use crate::id::StepRunId;
 use crate::store::index::{Index, LineUpdate};
@@ -32,6 +34,8 @@ pub(super) struct Syncer {
     pub(super) written: Receiver<Written>,
     pub(super) interval: Duration,
     pub(super) indexed: Arc<AtomicU64>,
+    /// Tells followers of the log that more is synced and indexed.
+    pub(super) synced: watch::Sender<Position>,
     pub(super) room: Unparker,
 }
 
@@ -103,6 +107,7 @@ impl Syncer {
         }
         self.index.apply_lines(covered, &updates)?;
         self.indexed.store(covered, Ordering::Release);
+        self.synced.send_replace(covered);
         for tail in tails {
             tail.forget_before(covered);
         }

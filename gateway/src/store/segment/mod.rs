@@ -11,6 +11,7 @@
 
 mod files;
 pub mod format;
+mod heads;
 mod log;
 mod recover;
 mod scan;
@@ -25,6 +26,7 @@ use super::Position;
 use crate::clock::{Clock, Millis};
 
 pub use format::MAX_BODY_BYTES;
+pub use heads::{FrameHead, HeadScanned, Heads};
 pub use log::SegmentLog;
 pub use recover::Recovery;
 pub use scan::Scan;

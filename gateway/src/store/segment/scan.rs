@@ -6,16 +6,20 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Scanned;
 use super::files::Files;
 use super::format::{ALIGNMENT, FRAME_HEADER, FrameHeader};
+use super::heads::FrameHead;
 use super::log::{Segment, Shared, finish, first_frame};
+use super::{HeadScanned, Scanned};
 use crate::clock::Millis;
 use crate::store::disk::DiskFile;
 use crate::store::{Position, StoreError};
 
 /// How much of a file is read at a time. A frame that does not fit is read on its own.
 const WINDOW: usize = 256 << 10;
+
+/// As much, where only headers are looked at.
+const HEAD_WINDOW: usize = 16 << 10;
 
 /// A way through a log; see [`super::SegmentLog::scan`].
 pub struct Scan {
@@ -30,13 +34,28 @@ impl Scan {
         Self { shared, at: from, until, segment: None }
     }
 
-    fn step(&mut self) -> Result<Option<Scanned>, StoreError> {
+    /// The next that `next` finds in the segments. After a failure the way ends.
+    pub(super) fn step<T>(
+        &mut self,
+        next: impl Fn(&mut SegmentScan, &Files) -> Result<Option<T>, StoreError>,
+    ) -> Option<Result<T, StoreError>> {
+        let item = self.try_step(next).transpose();
+        if let Some(Err(_)) = item {
+            self.until = self.at;
+        }
+        item
+    }
+
+    fn try_step<T>(
+        &mut self,
+        next: impl Fn(&mut SegmentScan, &Files) -> Result<Option<T>, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
         while self.at < self.until {
             let mut segment = match self.segment.take() {
                 Some(segment) => segment,
                 None => self.enter()?,
             };
-            if let Some(item) = segment.next(&self.shared.files)? {
+            if let Some(item) = next(&mut segment, &self.shared.files)? {
                 self.segment = Some(segment);
                 return Ok(Some(item));
             }
@@ -58,11 +77,7 @@ impl Iterator for Scan {
     type Item = Result<Scanned, StoreError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let item = self.step().transpose();
-        if let Some(Err(_)) = item {
-            self.until = self.at;
-        }
-        item
+        self.step(SegmentScan::next)
     }
 }
 
@@ -77,23 +92,28 @@ pub(super) struct SegmentScan {
     /// What was last read of the file, from `window_at`.
     window: Vec<u8>,
     window_at: Position,
+    window_bytes: usize,
 }
 
 impl SegmentScan {
     /// A way through what lies in `range` of the segment that begins at `base`.
     pub(super) fn new(file: Arc<dyn DiskFile>, base: Position, range: Range<Position>) -> Self {
-        Self { file, base, at: range.start, to: range.end, incarnation: 0, window: Vec::new(), window_at: range.start }
+        Self {
+            file,
+            base,
+            at: range.start,
+            to: range.end,
+            incarnation: 0,
+            window: Vec::new(),
+            window_at: range.start,
+            window_bytes: WINDOW,
+        }
     }
 
     /// The next frame or damage.
     pub(super) fn next(&mut self, files: &Files) -> Result<Option<Scanned>, StoreError> {
-        let first = first_frame(self.base);
-        if self.at < first {
-            let from = self.at;
-            self.at = first;
-            if files.header(&*self.file, self.base)?.is_none() {
-                return Ok(Some(Scanned::Damage { from, to: first, why: "the segment's header is not what was written" }));
-            }
+        if let Some((from, to, why)) = self.begin(files)? {
+            return Ok(Some(Scanned::Damage { from, to, why }));
         }
         if self.at >= self.to {
             return Ok(None);
@@ -118,6 +138,47 @@ impl SegmentScan {
                 Scanned::Damage { from, to: self.at, why }
             }
         }))
+    }
+
+    /// Passes the segment's header, if it lies ahead; says what is wrong with it.
+    fn begin(&mut self, files: &Files) -> Result<Option<(Position, Position, &'static str)>, StoreError> {
+        let (from, first) = (self.at, first_frame(self.base));
+        if from >= first {
+            return Ok(None);
+        }
+        self.at = first;
+        let sound = files.header(&*self.file, self.base)?.is_some();
+        Ok((!sound).then_some((from, first, "the segment's header is not what was written")))
+    }
+
+    /// The next frame's header and the beginning of its body, which is not checked, or damage.
+    pub(super) fn next_head(&mut self, files: &Files) -> Result<Option<HeadScanned>, StoreError> {
+        // Smaller reads: most of a large frame is passed over.
+        self.window_bytes = HEAD_WINDOW;
+        if let Some((from, to, why)) = self.begin(files)? {
+            return Ok(Some(HeadScanned::Damage { from, to, why }));
+        }
+        if self.at >= self.to {
+            return Ok(None);
+        }
+        let from = self.at;
+        let header = match self.header(files, from)? {
+            Ok(header) => header,
+            Err(why) => {
+                self.at = self.resume(files, None)?;
+                return Ok(Some(HeadScanned::Damage { from, to: self.at, why }));
+            }
+        };
+        let mut head = FrameHead::new(&header);
+        let kept = head.kept;
+        let bytes = self.view(files, from, FRAME_HEADER + kept)?;
+        // The file cannot be shorter than a frame that was appended; if it is, reading the frame finds that out.
+        let bytes = bytes.get(FRAME_HEADER..FRAME_HEADER + kept).unwrap_or_default();
+        head.kept = bytes.len();
+        head.start[..bytes.len()].copy_from_slice(bytes);
+        self.at = head.next;
+        self.incarnation = header.incarnation;
+        Ok(Some(HeadScanned::Frame(head)))
     }
 
     /// Where a sound header follows the damage at `self.at`; the end if none does. If the damaged frame's own header is sound,
@@ -176,7 +237,7 @@ impl SegmentScan {
             return Ok(&self.window[offset..]);
         }
         let left = usize::try_from(self.to.saturating_sub(at)).unwrap_or(usize::MAX);
-        self.window.resize(left.min(WINDOW), 0);
+        self.window.resize(left.min(self.window_bytes), 0);
         self.window_at = at;
         let read = files.read(&*self.file, self.base, at, &mut self.window)?;
         self.window.truncate(read);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arcgate_api::gateway::v1::ingest_ack::Status::{Accepted, OutOfOrder, PartialAccepted, Rejected};
 use arcgate_api::gateway::v1::{AgentHandshake, IngestAck, PushEventsResponse};
-use arcgate_api::ingest::{EventBatch, Payload, PushEventsRequest};
+use arcgate_api::ingest::{EventBatch, MAX_BATCH_EVENTS, Payload, PushEventsRequest};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::sync::mpsc;
@@ -16,6 +16,7 @@ use super::super::EventIngest;
 use super::super::push::push_events;
 use super::super::session::{Answers, event_session};
 use super::{encode, event};
+use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::store::SpaceGate;
 use crate::store::disk::Space;
@@ -41,7 +42,7 @@ fn gateway() -> Gateway {
     let options = EventLogOptions { disk: Arc::new(disk.clone()), dir: "/events".into(), segments, index };
     let log = EventLog::open(options).unwrap().0;
     let gate = SpaceGate::new(Path::new("/store"));
-    let ingest = Arc::new(EventIngest::new(log.clone(), gate.clone(), clock.clone(), 1_000_000));
+    let ingest = Arc::new(EventIngest::new(log.clone(), gate.clone(), clock.clone(), 1_000_000, Budget::new(64 << 20)));
     Gateway { ingest, log, disk, clock, gate }
 }
 
@@ -50,7 +51,7 @@ fn handshake(agent: &str, last_known_seq: u64) -> PushEventsRequest {
 }
 
 fn raw_batch(events: Vec<Bytes>) -> PushEventsRequest {
-    PushEventsRequest { payload: Some(Payload::Batch(EventBatch { batch_id: "batch".into(), events })) }
+    PushEventsRequest { payload: Some(Payload::Batch(EventBatch::new("batch", events))) }
 }
 
 fn batch(seqs: impl IntoIterator<Item = u64>) -> PushEventsRequest {
@@ -129,6 +130,21 @@ async fn a_stream_of_several_batches_is_answered_once() {
     assert_eq!((ack.status(), ack.last_accepted_seq, ack.taken), (Accepted, 13, 4), "without a handshake too");
     let ack = gateway.push(vec![handshake("a1", 13), batch([14, 15]), batch([14])]).await.unwrap();
     assert_eq!((ack.status(), ack.last_accepted_seq, ack.taken, ack.repeated), (Accepted, 15, 2, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_of_too_many_events_is_refused_and_stores_nothing() {
+    let gateway = gateway();
+    let empty = || vec![Bytes::new(); MAX_BATCH_EVENTS];
+    let mut over = EventBatch::new("over", empty());
+    over.too_many = true;
+    let over = PushEventsRequest { payload: Some(Payload::Batch(over)) };
+    let refusal = gateway.push(vec![handshake("a1", 0), over]).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::InvalidArgument);
+    assert!(refusal.message().contains("more than 10000 events; send them in smaller batches"), "{refusal:?}");
+    assert_eq!(gateway.stored(), 0);
+    let ack = gateway.push(vec![handshake("a1", 0), raw_batch(empty()), batch([1])]).await.unwrap();
+    assert_eq!((ack.taken, ack.last_accepted_seq), (1, 1), "as many as may be are judged one by one");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
