@@ -18,6 +18,8 @@ pub struct Settings {
     pub events: Events,
     /// `[logs]`
     pub logs: Logs,
+    /// `[kafka]`
+    pub kafka: Kafka,
     /// `[limits]`
     pub limits: Limits,
     /// `[auth]`
@@ -83,6 +85,51 @@ pub struct Logs {
     pub queue_wait: Duration,
     /// Shards; 0 takes one a core.
     pub shards: u32,
+}
+
+/// The Kafka sinks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kafka {
+    /// Where the brokers are; empty turns the sinks off.
+    pub brokers: String,
+    /// How the gateway calls itself.
+    pub client_id: String,
+    /// Whether events are delivered.
+    pub events: bool,
+    /// `lines`, `blocks` or `off`.
+    pub logs: String,
+    /// The topic of pipelines, jobs, steps and tasks.
+    pub pipeline_topic: String,
+    /// The topic of agents.
+    pub agent_topic: String,
+    /// The topic of artifacts.
+    pub artifact_topic: String,
+    /// The topic of all other events.
+    pub platform_topic: String,
+    /// The topic of lines.
+    pub log_topic: String,
+    /// `subject`, `id` or `pipeline`.
+    pub event_key: String,
+    /// Whether missing topics are created.
+    pub create_topics: bool,
+    /// Partitions of a topic that is created; 0 as the brokers have it.
+    pub partitions: u32,
+    /// Copies of a topic that is created; 0 as the brokers have it.
+    pub replication: u32,
+    /// Whether connections are encrypted.
+    pub tls: bool,
+    /// Who signed the brokers' certificates.
+    pub tls_ca_file: Option<PathBuf>,
+    /// The gateway's own certificate.
+    pub tls_certificate_file: Option<PathBuf>,
+    /// Its key.
+    pub tls_key_file: Option<PathBuf>,
+    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    pub sasl_mechanism: String,
+    /// The name to log in with; empty is no login.
+    pub username: String,
+    /// A file with the password.
+    pub password_file: Option<PathBuf>,
 }
 
 /// Bounds of the whole process.

@@ -45,6 +45,8 @@ pub enum Kind {
     Format(Field<LogFormat>),
     /// One or several words, separated by commas; a TOML list means the same.
     Words(Field<String>),
+    /// One of these words.
+    Choice(&'static [&'static str], Field<String>),
 }
 
 const KIB: u64 = 1024;
@@ -96,6 +98,46 @@ pub static KEYS: &[Key] = &[
         "How long `PushLogs` waits for room before it drops lines (and says so). `LogSession` never drops."),
     key("logs.shards", "0", Kind::Count(0, 1024, |s| &mut s.logs.shards),
         "Workers that own the log streams; 0 takes one a core."),
+    key("kafka.brokers", "", Kind::Words(|s| &mut s.kafka.brokers),
+        "Kafka brokers, `host:port` each. When set, what is stored goes to Kafka too."),
+    key("kafka.client_id", "arcgate", Kind::Words(|s| &mut s.kafka.client_id),
+        "How the gateway calls itself to the brokers."),
+    key("kafka.events", "true", Kind::Switch(|s| &mut s.kafka.events),
+        "Deliver events, as CloudEvents."),
+    key("kafka.logs", "lines", Kind::Choice(&["lines", "blocks", "off"], |s| &mut s.kafka.logs),
+        "Deliver lines: one message a line, one message a block of lines, or not at all."),
+    key("kafka.pipeline_topic", "EVENT_PIPELINE", Kind::Words(|s| &mut s.kafka.pipeline_topic),
+        "The topic of events of pipelines, jobs, steps and tasks."),
+    key("kafka.agent_topic", "EVENT_AGENT", Kind::Words(|s| &mut s.kafka.agent_topic),
+        "The topic of events of agents."),
+    key("kafka.artifact_topic", "EVENT_ARTIFACT", Kind::Words(|s| &mut s.kafka.artifact_topic),
+        "The topic of events of artifacts."),
+    key("kafka.platform_topic", "EVENT_PLATFORM", Kind::Words(|s| &mut s.kafka.platform_topic),
+        "The topic of all other events."),
+    key("kafka.log_topic", "BUILD_LOGS", Kind::Words(|s| &mut s.kafka.log_topic),
+        "The topic of lines."),
+    key("kafka.event_key", "subject", Kind::Choice(&["subject", "id", "pipeline"], |s| &mut s.kafka.event_key),
+        "The key of events, within which they stay in order: the subject (else the id), the id, or the pipeline (else the subject, else the id)."),
+    key("kafka.create_topics", "true", Kind::Switch(|s| &mut s.kafka.create_topics),
+        "Create topics that are missing."),
+    key("kafka.partitions", "0", Kind::Count(0, 100_000, |s| &mut s.kafka.partitions),
+        "Partitions of a topic that is created; 0 leaves it to the brokers."),
+    key("kafka.replication", "0", Kind::Count(0, 100, |s| &mut s.kafka.replication),
+        "Copies of a topic that is created; 0 leaves it to the brokers."),
+    key("kafka.tls", "false", Kind::Switch(|s| &mut s.kafka.tls),
+        "Encrypt connections to the brokers."),
+    key("kafka.tls_ca_file", "", Kind::OptionalPath(|s| &mut s.kafka.tls_ca_file),
+        "Who signed the brokers' certificates (PEM); else the system's authorities."),
+    key("kafka.tls_certificate_file", "", Kind::OptionalPath(|s| &mut s.kafka.tls_certificate_file),
+        "The gateway's own certificate (PEM), if the brokers ask for one."),
+    key("kafka.tls_key_file", "", Kind::OptionalPath(|s| &mut s.kafka.tls_key_file),
+        "The key of that certificate (PEM)."),
+    key("kafka.sasl_mechanism", "PLAIN", Kind::Choice(&["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], |s| &mut s.kafka.sasl_mechanism),
+        "How to log in, if `kafka.username` is set."),
+    key("kafka.username", "", Kind::Words(|s| &mut s.kafka.username),
+        "The name to log in with; needs `kafka.password_file`."),
+    key("kafka.password_file", "", Kind::OptionalPath(|s| &mut s.kafka.password_file),
+        "A file with the password; a newline at its end does not belong to it."),
     key("limits.memory", "512MiB", Kind::Bytes(64 * MIB, TIB, |s| &mut s.limits.memory),
         "Memory that the gateway may use, transport buffers included."),
     key("limits.connections", "20000", Kind::Count(1, 1_000_000, |s| &mut s.limits.connections),
@@ -176,6 +218,8 @@ impl Kind {
                 }
             }
             Self::Words(field) => *field(settings) = text.to_owned(),
+            Self::Choice(words, field) if words.contains(&text) => *field(settings) = text.to_owned(),
+            Self::Choice(words, _) => return Err(format!("is none of \"{}\"", words.join("\", \""))),
         }
         Ok(())
     }
@@ -194,6 +238,7 @@ impl Kind {
             Self::AutoSwitch(_) => "`auto`, `true`, `false`".into(),
             Self::Format(_) => "`text`, `json`".into(),
             Self::Words(_) => "list of words".into(),
+            Self::Choice(words, _) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
         }
     }
 }

@@ -10,10 +10,12 @@
 //! A sink that is down costs disk, not memory: a batch holds no records, and few are under way at a time.
 
 pub mod batch;
+pub mod cloudevent;
 pub mod deadletters;
 pub mod delivery;
 mod entries;
 pub mod feed;
+pub mod kafka;
 
 pub use batch::{EventBatch, LineBatch};
 pub use deadletters::DeadLetter;
