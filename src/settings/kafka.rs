@@ -49,11 +49,9 @@ impl Kafka {
             return Ok(None);
         }
         let login = match &self.password_file {
-            Some(path) if !self.username.is_empty() => Some(Login {
-                mechanism: self.sasl_mechanism.clone(),
-                username: self.username.clone(),
-                password: password(path)?,
-            }),
+            Some(path) if !self.username.is_empty() => {
+                Some(Login { mechanism: self.sasl_mechanism.clone(), username: self.username.clone(), password: password(path)? })
+            }
             _ => None,
         };
         Ok(Some(KafkaSettings {

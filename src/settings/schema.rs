@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use arcgate_gateway::sink::Policy;
+
 /// All settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -16,6 +18,8 @@ pub struct Settings {
     pub store: Store,
     /// `[events]`
     pub events: Events,
+    /// `[retention]`
+    pub retention: Retention,
     /// `[logs]`
     pub logs: Logs,
     /// `[kafka]`
@@ -72,6 +76,27 @@ pub struct Events {
     pub dedup_bytes: u64,
     /// The largest event; larger ones become dead letters.
     pub max_event: u64,
+    /// What has an event before it is acknowledged.
+    pub ack: Ack,
+    /// How long an answer waits for Kafka.
+    pub ack_timeout: Duration,
+}
+
+/// What has an event before it is acknowledged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ack {
+    /// The gateway's disk.
+    #[default]
+    Disk,
+    /// Kafka, too.
+    Kafka,
+}
+
+/// What retention does beside what `[store]` says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Retention {
+    /// What becomes of what a sink has not taken.
+    pub undelivered: Policy,
 }
 
 /// Log lines.

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::schema::{Listen, LogFormat, Room, Settings};
+use arcgate_gateway::sink::Policy;
+
+use super::schema::{Ack, Listen, LogFormat, Room, Settings};
 use super::value;
 
 /// One setting.
@@ -43,10 +45,10 @@ pub enum Kind {
     AutoSwitch(Field<Option<bool>>),
     /// `text` or `json`.
     Format(Field<LogFormat>),
+    /// One of these words.
+    OneOf(&'static [&'static str], fn(&mut Settings, &str)),
     /// One or several words, separated by commas; a TOML list means the same.
     Words(Field<String>),
-    /// One of these words.
-    Choice(&'static [&'static str], Field<String>),
 }
 
 const KIB: u64 = 1024;
@@ -90,6 +92,16 @@ pub static KEYS: &[Key] = &[
         "Disk for recognising repeats; past it, the busiest agent's oldest entries go first."),
     key("events.max_event", "100MiB", Kind::Bytes(KIB, 100 * MIB, |s| &mut s.events.max_event),
         "A larger event is passed and kept as a dead letter."),
+    key("events.ack", "disk",
+        Kind::OneOf(&["disk", "kafka"], |s, word| s.events.ack = if word == "kafka" { Ack::Kafka } else { Ack::Disk }),
+        "What has an event before it is acknowledged: the gateway's `disk`, or `kafka` too, so that it outlives the machine."),
+    key("events.ack_timeout", "30s", Kind::Time(MILLI, HOUR, |s| &mut s.events.ack_timeout),
+        "With `events.ack = \"kafka\"`: how long an answer waits; then it acknowledges what Kafka has by then."),
+    key("retention.undelivered", "remove",
+        Kind::OneOf(&["remove", "refuse"], |s, word| {
+            s.retention.undelivered = if word == "refuse" { Policy::Refuse } else { Policy::Remove };
+        }),
+        "What a sink has not taken when it is too old or too much: `remove` it, counted as lost, or keep it and `refuse` new input while the store is full."),
     key("logs.max_line", "1MiB", Kind::Bytes(64, 4 * MIB, |s| &mut s.logs.max_line),
         "A longer line is cut and marked as cut."),
     key("logs.max_batch", "64MiB", Kind::Bytes(64 * KIB, GIB, |s| &mut s.logs.max_batch),
@@ -104,7 +116,7 @@ pub static KEYS: &[Key] = &[
         "How the gateway calls itself to the brokers."),
     key("kafka.events", "true", Kind::Switch(|s| &mut s.kafka.events),
         "Deliver events, as CloudEvents."),
-    key("kafka.logs", "lines", Kind::Choice(&["lines", "blocks", "off"], |s| &mut s.kafka.logs),
+    key("kafka.logs", "lines", Kind::OneOf(&["lines", "blocks", "off"], |s, word| s.kafka.logs = word.to_owned()),
         "Deliver lines: one message a line, one message a block of lines, or not at all."),
     key("kafka.pipeline_topic", "EVENT_PIPELINE", Kind::Words(|s| &mut s.kafka.pipeline_topic),
         "The topic of events of pipelines, jobs, steps and tasks."),
@@ -116,7 +128,7 @@ pub static KEYS: &[Key] = &[
         "The topic of all other events."),
     key("kafka.log_topic", "BUILD_LOGS", Kind::Words(|s| &mut s.kafka.log_topic),
         "The topic of lines."),
-    key("kafka.event_key", "subject", Kind::Choice(&["subject", "id", "pipeline"], |s| &mut s.kafka.event_key),
+    key("kafka.event_key", "subject", Kind::OneOf(&["subject", "id", "pipeline"], |s, word| s.kafka.event_key = word.to_owned()),
         "The key of events, within which they stay in order: the subject (else the id), the id, or the pipeline (else the subject, else the id)."),
     key("kafka.create_topics", "true", Kind::Switch(|s| &mut s.kafka.create_topics),
         "Create topics that are missing."),
@@ -132,7 +144,7 @@ pub static KEYS: &[Key] = &[
         "The gateway's own certificate (PEM), if the brokers ask for one."),
     key("kafka.tls_key_file", "", Kind::OptionalPath(|s| &mut s.kafka.tls_key_file),
         "The key of that certificate (PEM)."),
-    key("kafka.sasl_mechanism", "PLAIN", Kind::Choice(&["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], |s| &mut s.kafka.sasl_mechanism),
+    key("kafka.sasl_mechanism", "PLAIN", Kind::OneOf(&["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], |s, word| s.kafka.sasl_mechanism = word.to_owned()),
         "How to log in, if `kafka.username` is set."),
     key("kafka.username", "", Kind::Words(|s| &mut s.kafka.username),
         "The name to log in with; needs `kafka.password_file`."),
@@ -217,9 +229,9 @@ impl Kind {
                     _ => Err("is neither \"text\" nor \"json\"")?,
                 }
             }
+            Self::OneOf(words, set) if words.contains(&text) => set(settings, text),
+            Self::OneOf(words, _) => return Err(format!("is none of \"{}\"", words.join("\", \""))),
             Self::Words(field) => *field(settings) = text.to_owned(),
-            Self::Choice(words, field) if words.contains(&text) => *field(settings) = text.to_owned(),
-            Self::Choice(words, _) => return Err(format!("is none of \"{}\"", words.join("\", \""))),
         }
         Ok(())
     }
@@ -237,8 +249,8 @@ impl Kind {
             Self::Switch(_) => "`true`, `false`".into(),
             Self::AutoSwitch(_) => "`auto`, `true`, `false`".into(),
             Self::Format(_) => "`text`, `json`".into(),
+            Self::OneOf(words, _) => format!("`{}`", words.join("`, `")),
             Self::Words(_) => "list of words".into(),
-            Self::Choice(words, _) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
         }
     }
 }

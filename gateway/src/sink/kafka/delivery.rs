@@ -53,7 +53,7 @@ pub(super) trait Out {
 }
 
 /// See the module.
-pub struct KafkaDelivery<E> {
+pub(super) struct KafkaDelivery<E> {
     encode: Arc<E>,
     settings: KafkaSettings,
     memory: Budget,

@@ -31,7 +31,7 @@ use crate::tasklog::TaskLines;
 const HEADERS: usize = 128;
 
 /// See the module.
-pub struct Events {
+pub(super) struct Events {
     pub(super) topics: EventTopics,
     pub(super) key: EventKey,
     pub(super) lookup: Arc<dyn StepRunLookup>,

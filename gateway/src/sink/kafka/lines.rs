@@ -31,7 +31,7 @@ use crate::store::{Position, StoreError};
 const BESIDE: usize = 64;
 
 /// See the module.
-pub struct Lines {
+pub(super) struct Lines {
     pub(super) topic: String,
     pub(super) messages: LogMessages,
 }

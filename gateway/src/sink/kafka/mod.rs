@@ -22,7 +22,7 @@ mod turns;
 
 use std::sync::Arc;
 
-pub use delivery::KafkaDelivery;
+use delivery::KafkaDelivery;
 use events::Events;
 use lines::Lines;
 pub use settings::{EventKey, EventTopics, KafkaSettings, LogMessages, Login, Tls};
@@ -33,14 +33,18 @@ use crate::lookup::StepRunLookup;
 
 /// The delivery of events. `memory` is the sinks' share; `lookup` knows which step run an agent's step is.
 #[must_use]
-pub fn events(settings: &KafkaSettings, memory: &Budget, lookup: Arc<dyn StepRunLookup>) -> impl Delivery<Batch = EventBatch> {
+pub fn events(
+    settings: &KafkaSettings,
+    memory: &Budget,
+    lookup: Arc<dyn StepRunLookup>,
+) -> impl Delivery<Batch = EventBatch> + use<> {
     let encode = Events { topics: settings.topics.clone(), key: settings.event_key, lookup };
     KafkaDelivery::new(encode, settings.clone(), memory.clone())
 }
 
 /// The delivery of lines. `memory` is the sinks' share.
 #[must_use]
-pub fn lines(settings: &KafkaSettings, memory: &Budget) -> impl Delivery<Batch = LineBatch> {
+pub fn lines(settings: &KafkaSettings, memory: &Budget) -> impl Delivery<Batch = LineBatch> + use<> {
     let encode = Lines { topic: settings.log_topic.clone(), messages: settings.logs };
     KafkaDelivery::new(encode, settings.clone(), memory.clone())
 }
