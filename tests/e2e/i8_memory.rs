@@ -113,13 +113,12 @@ fn i8_fifty_million_empty_events_in_a_message_are_refused_and_cost_only_the_mess
                 tonic::client::Grpc::new(rig.gateway.channel()?).max_encoding_message_size(arcgate_load::process::MAX_MESSAGE);
             client.ready().await?;
             let handshake = AgentHandshake { agent_id: "a".into(), last_known_seq: 0 };
-            let requests = [
-                Encoded { handshake: Some(handshake), batch: None },
-                Encoded { handshake: None, batch: Some(batch.clone()) },
-            ];
+            let requests =
+                [Encoded { handshake: Some(handshake), batch: None }, Encoded { handshake: None, batch: Some(batch.clone()) }];
             let codec = tonic_prost::ProstCodec::<Encoded, PushEventsResponse>::default();
             let request = tonic::Request::new(tokio_stream::iter(requests));
-            let refusal = client.client_streaming(request, path.clone(), codec).await.map(tonic::Response::into_inner).unwrap_err();
+            let refusal =
+                client.client_streaming(request, path.clone(), codec).await.map(tonic::Response::into_inner).unwrap_err();
             assert_eq!(refusal.code(), tonic::Code::InvalidArgument);
             assert!(refusal.message().contains("more than 10000 events"), "{refusal:?}");
         }

@@ -11,14 +11,16 @@
 
 pub mod batch;
 pub mod clickhouse;
+pub mod cloudevent;
 pub mod cursor;
 pub mod deadletters;
 pub mod delivery;
 mod entries;
 pub mod feed;
+pub mod kafka;
 pub mod lag;
 pub mod runner;
-mod start;
+pub(crate) mod start;
 pub mod undelivered;
 
 pub use batch::{EventBatch, LineBatch};
@@ -27,3 +29,12 @@ pub use delivery::{BatchLimits, Delivery, DeliveryError, Rejected};
 pub use entries::{Entries, Events, LineContent, LineEntry};
 pub use start::{RunningSinks, Sinks};
 pub use undelivered::{Policy, Undelivered};
+
+/// The sink of events to Kafka.
+pub const KAFKA_EVENTS: &str = "kafka-events";
+/// The sink of lines to Kafka.
+pub const KAFKA_LOGS: &str = "kafka-logs";
+/// The sink of events to ClickHouse.
+pub const CLICKHOUSE_EVENTS: &str = "clickhouse-events";
+/// The sink of lines to ClickHouse.
+pub const CLICKHOUSE_LOGS: &str = "clickhouse-logs";

@@ -46,6 +46,7 @@ pub(crate) struct Ground<'a> {
 
 /// The sinks at work.
 pub struct RunningSinks {
+    memory: Budget,
     progress: Vec<Arc<Progress>>,
     tasks: Vec<JoinHandle<()>>,
     stopper: Stopper,
@@ -87,6 +88,7 @@ impl Sinks {
     /// A cursor cannot be read.
     pub(crate) fn start(self, ground: &Ground<'_>) -> Result<RunningSinks, StoreError> {
         let mut running = RunningSinks {
+            memory: self.memory,
             progress: Vec::new(),
             tasks: Vec::new(),
             stopper: Stopper::default(),
@@ -128,6 +130,12 @@ impl RunningSinks {
         tokio::task::spawn_blocking(move || counter.count_waiting(&feed, from, end, &stopped));
         self.progress.push(progress);
         Ok(())
+    }
+
+    /// What deliveries may buffer, all together.
+    #[must_use]
+    pub fn memory(&self) -> &Budget {
+        &self.memory
     }
 
     /// How far they are.

@@ -68,6 +68,14 @@ pub enum StoreError {
         /// The store's folder.
         path: PathBuf,
     },
+    /// The store has its largest size, and a sink has not taken what would have to go: input is refused until it does.
+    #[error("the store in {} is full of what sink {sink} has not taken; see why it does not, or raise [store] retention", path.display())]
+    Undelivered {
+        /// The store's folder.
+        path: PathBuf,
+        /// The sink.
+        sink: &'static str,
+    },
     /// The index could not be read or written.
     #[error("index: {0}; if this stays, stop the gateway and run `arcgate store reindex`")]
     Index(Arc<str>),
@@ -86,6 +94,6 @@ impl StoreError {
     /// Whether the same call may succeed later without anyone mending the store.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Full { .. } | Self::Closed)
+        matches!(self, Self::Full { .. } | Self::Undelivered { .. } | Self::Closed)
     }
 }

@@ -176,20 +176,21 @@ impl<F: Feed, D: Delivery<Batch = Batch<F>>> Runner<F, D> {
 
     /// Runs until it is to `stop`; returns within [`Pace::stop_within`] and a write to the disk after that.
     pub async fn run(mut self, mut stop: Stop) {
-        let ran = self.follow(&mut stop).await;
-        let finished = match ran {
-            Ok(()) => self.finish().await,
-            broken => broken,
-        };
-        if finished.is_err() {
+        if self.run_until(&mut stop).await.is_err() {
             tracing::error!(sink = self.name, "the sink has ended by a defect; nothing more is delivered until a restart");
         }
     }
 
-    async fn follow(&mut self, stop: &mut Stop) -> Result<(), Broken> {
+    async fn run_until(&mut self, stop: &mut Stop) -> Result<(), Broken> {
         if !self.resume(stop).await? {
+            // What the file says of batches under way is not known here, and must stay.
             return Ok(());
         }
+        self.follow(stop).await?;
+        self.finish().await
+    }
+
+    async fn follow(&mut self, stop: &mut Stop) -> Result<(), Broken> {
         let mut tick = interval(self.pace.tick);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -46,6 +46,18 @@ pub struct Committer {
     pub(super) answers_early: bool,
 }
 
+/// Where an event is told of.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// In a frame of the group that is being written.
+    Frame(usize),
+    /// In one that was there before.
+    At(Position),
+}
+
+/// What becomes of the events of each commit.
+type Judged = Vec<Vec<(EventFate, Place)>>;
+
 /// What a group appends.
 #[derive(Default)]
 struct Plan {
@@ -91,15 +103,12 @@ impl Committer {
         let appended = self.append(&group);
         #[cfg(test)]
         if self.answers_early {
-            answer(group, appended.as_ref().map(|(fates, _)| fates.clone()).map_err(Clone::clone));
+            answer(group, appended.as_ref().map(|(judged, _)| (judged.clone(), Vec::new())).map_err(Clone::clone));
             let _ = appended.and_then(|(_, appended)| self.sync(appended));
             return;
         }
-        let fates = appended.and_then(|(fates, appended)| {
-            self.sync(appended)?;
-            Ok(fates)
-        });
-        answer(group, fates);
+        let judged = appended.and_then(|(judged, appended)| Ok((judged, self.sync(appended)?)));
+        answer(group, judged);
     }
 
     /// Appends marks of events whose segment is about to go, so that repeats of them are still known; syncs them.
@@ -116,19 +125,19 @@ impl Committer {
             }
         }
         let appended = self.write(plan)?;
-        self.sync(appended)
+        self.sync(appended).map(drop)
     }
 
     /// Finds the repeats and appends the rest. Returns what becomes of each event of each commit, once that is synced.
-    fn append(&mut self, group: &[Commit]) -> Result<(Vec<Vec<EventFate>>, Appended), StoreError> {
+    fn append(&mut self, group: &[Commit]) -> Result<(Judged, Appended), StoreError> {
         let mut plan = Plan::default();
-        let mut fates = Vec::with_capacity(group.len());
+        let mut judged = Vec::with_capacity(group.len());
         for commit in group {
             let of_commit: Result<Vec<_>, _> =
                 commit.events.iter().map(|event| self.judge(&commit.agent, event, &mut plan)).collect();
-            fates.push(of_commit?);
+            judged.push(of_commit?);
         }
-        Ok((fates, self.write(plan)?))
+        Ok((judged, self.write(plan)?))
     }
 
     /// Writes what is planned.
@@ -152,35 +161,38 @@ impl Committer {
     }
 
     /// What becomes of one event, once all that is planned is on disk.
-    fn judge(&mut self, agent: &AgentId, event: &Incoming, plan: &mut Plan) -> Result<EventFate, StoreError> {
+    fn judge(&mut self, agent: &AgentId, event: &Incoming, plan: &mut Plan) -> Result<(EventFate, Place), StoreError> {
         match event {
             Incoming::Event(event) => self.judge_event(agent, event, plan),
             Incoming::Dead { seq, event_id, reason, raw } => {
                 let digest = xxh3_64(raw);
                 let key = (agent.clone(), *seq, digest);
+                let mut place = Place::At(0);
                 if !self.known.has_dead(&key) && plan.dead.insert(key) {
+                    place = Place::Frame(plan.frames.len());
                     let names = [agent.as_str(), event_id.as_deref().unwrap_or("")];
                     plan.push(DEAD_LETTER, Some(*reason), *seq, digest, names, raw);
                 }
-                Ok(EventFate::Dead)
+                Ok((EventFate::Dead, place))
             }
         }
     }
 
-    fn judge_event(&self, agent: &AgentId, event: &IncomingEvent, plan: &mut Plan) -> Result<EventFate, StoreError> {
+    fn judge_event(&self, agent: &AgentId, event: &IncomingEvent, plan: &mut Plan) -> Result<(EventFate, Place), StoreError> {
         let IncomingEvent { event_id, seq, digest, raw } = event;
         let before = match plan.events.get(agent, event_id) {
-            Some((_, digest)) => Some(*digest),
-            None => self.find(agent, event_id)?.map(|entry| entry.digest),
+            Some((frame, digest)) => Some((*digest, Place::Frame(*frame))),
+            None => self.find(agent, event_id)?.map(|entry| (entry.digest, Place::At(entry.position))),
         };
         match before {
-            Some(before) if before == *digest => return Ok(EventFate::Repeated),
-            Some(_) if !is_reused_name(event_id, *seq) => return Ok(EventFate::Conflict),
+            Some((before, place)) if before == *digest => return Ok((EventFate::Repeated, place)),
+            Some((_, place)) if !is_reused_name(event_id, *seq) => return Ok((EventFate::Conflict, place)),
             _ => {}
         }
+        let place = Place::Frame(plan.frames.len());
         plan.events.insert(agent, event_id.clone(), (plan.frames.len(), *digest));
         plan.push(EVENT, None, *seq, *digest, [agent.as_str(), event_id], raw);
-        Ok(EventFate::Stored)
+        Ok((EventFate::Stored, place))
     }
 
     /// The event's entry, if the log has it: what retention has removed is forgotten.
@@ -189,10 +201,10 @@ impl Committer {
         Ok(entry.filter(|entry| entry.position >= self.log.start()))
     }
 
-    /// Syncs what was appended, and then remembers it.
-    fn sync(&mut self, Appended { plan, positions }: Appended) -> Result<(), StoreError> {
+    /// Syncs what was appended, and then remembers it. Returns where each frame lies.
+    fn sync(&mut self, Appended { plan, positions }: Appended) -> Result<Vec<Position>, StoreError> {
         if positions.is_empty() {
-            return Ok(());
+            return Ok(positions);
         }
         let started = Instant::now();
         let synced = self.log.sync()?;
@@ -209,7 +221,7 @@ impl Committer {
         plan.dead.into_iter().for_each(|key| self.known.add_dead(key));
         self.known.advance(synced);
         self.synced.send_replace(synced);
-        Ok(())
+        Ok(positions)
     }
 
     /// The log, to be read.
@@ -245,10 +257,20 @@ fn is_reused_name(event_id: &str, seq: u64) -> bool {
     event_id.strip_prefix("evt-").is_some_and(|number| number == seq.to_string())
 }
 
-fn answer(group: Vec<Commit>, fates: Result<Vec<Vec<EventFate>>, StoreError>) {
-    match fates {
+fn answer(group: Vec<Commit>, judged: Result<(Judged, Vec<Position>), StoreError>) {
+    let (judged, positions) = match judged {
+        Ok(judged) => judged,
         // Who has gone away meanwhile needs no answer.
-        Ok(fates) => group.into_iter().zip(fates).for_each(|(commit, fates)| drop(commit.reply.send(Ok(fates)))),
-        Err(error) => group.into_iter().for_each(|commit| drop(commit.reply.send(Err(error.clone())))),
+        Err(error) => return group.into_iter().for_each(|commit| drop(commit.reply.send(Err(error.clone())))),
+    };
+    let position = |place| match place {
+        Place::Frame(frame) => positions.get(frame).copied().unwrap_or(Position::MAX),
+        Place::At(position) => position,
+    };
+    for (commit, judged) in group.into_iter().zip(judged) {
+        if let Some(reply) = commit.positions {
+            let _ = reply.send(judged.iter().map(|(_, place)| position(*place)).collect());
+        }
+        let _ = commit.reply.send(Ok(judged.into_iter().map(|(fate, _)| fate).collect()));
     }
 }
