@@ -208,6 +208,33 @@ fn refusals_for_want_of_memory_disk_or_rights_delay_and_lose_nothing() -> Outcom
 }
 
 #[test]
+fn an_engine_out_of_disk_gets_everything_once_there_is_room() -> Outcome<()> {
+    run(300, async {
+        let clickhouse = ClickHouse::start_with_disk("96m")?;
+        let rig = rig(clickhouse.url(), "full", &[]).await?;
+        push(&rig, "before", "pipeline", 1, 10).await?;
+        becomes(&clickhouse, "SELECT count() FROM full.logs", 10).await?;
+        // Fills the disk until an insert no longer fits.
+        clickhouse.query("CREATE TABLE ballast (bytes String CODEC(NONE)) ENGINE = MergeTree ORDER BY tuple()").await?;
+        clickhouse.query("SYSTEM STOP MERGES ballast").await?;
+        for bytes in [1_000_000, 100_000, 4_000] {
+            let more = format!("INSERT INTO ballast SELECT randomString({bytes})");
+            let mut inserts = 0;
+            while clickhouse.query(&more).await.is_ok() {
+                inserts += 1;
+                assert!(inserts < 500, "the disk never is full");
+            }
+        }
+        let lines = scaled(20_000, 2_000) as u64;
+        push(&rig, "while it is full", "pipeline", 1, lines).await?;
+        let errors = async || Ok(rig.gateway.metrics().await?.with("arcgate_sink_errors_total", "clickhouse-logs"));
+        eventually(ARRIVES, "a refusal", async || Ok((errors().await? > 0.0).then_some(()))).await?;
+        clickhouse.query("DROP TABLE ballast SYNC").await?;
+        has_exactly(&clickhouse, "full", lines + 10).await
+    })
+}
+
+#[test]
 fn a_wrong_password_is_said_and_mended_without_a_restart() -> Outcome<()> {
     run(180, async {
         let clickhouse = ClickHouse::start_with_user("arc=secret")?;
