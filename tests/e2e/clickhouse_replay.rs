@@ -35,7 +35,9 @@ async fn push(rig: &Rig, step_run: &str, lines: u64) -> Outcome<u64> {
                 1 => text.extend_from_slice(&vec![b'x'; 1500]),
                 2 => text.extend_from_slice(b"ends oddly\r"),
                 3 => {}
-                _ => text.extend_from_slice(format!("line {number} \u{1F680} {:x}", u128::from(number).wrapping_mul(NOISE)).as_bytes()),
+                _ => text.extend_from_slice(
+                    format!("line {number} \u{1F680} {:x}", u128::from(number).wrapping_mul(NOISE)).as_bytes(),
+                ),
             }
             text.extend_from_slice(if number % 2 == 0 { b"\r\n" } else { b"\n" });
         }
@@ -63,7 +65,11 @@ async fn history(rig: &Rig, step_run: &str, params: Value) -> Outcome<(Vec<Strin
             match message["type"].as_str().unwrap_or_default() {
                 "log_chunk" => {
                     let (_, data) = text.split_once("\"data\":[").ok_or("a chunk without data")?;
-                    entries.extend(data.trim_end_matches("]}").split("},{\"step_run_id\"").map(|one| one.trim_matches(['{', '}']).to_owned()));
+                    entries.extend(
+                        data.trim_end_matches("]}")
+                            .split("},{\"step_run_id\"")
+                            .map(|one| one.trim_matches(['{', '}']).to_owned()),
+                    );
                 }
                 "history_done" => return Ok((entries, "history_done".into())),
                 "error" => return Ok((entries, message["error"].as_str().unwrap_or_default().to_owned())),
@@ -80,7 +86,8 @@ fn without_prefix(entries: &[String]) -> Vec<&str> {
 
 async fn delivered(clickhouse: &ClickHouse, database: &str, lines: u64) -> Outcome<()> {
     let sql = format!("SELECT count() FROM {database}.logs");
-    eventually(Duration::from_secs(60), &sql, async || Ok((clickhouse.number(&sql).await.ok() == Some(lines)).then_some(()))).await?;
+    eventually(Duration::from_secs(60), &sql, async || Ok((clickhouse.number(&sql).await.ok() == Some(lines)).then_some(())))
+        .await?;
     let ends = format!("SELECT count() FROM {database}.log_marks WHERE kind = 'end'");
     eventually(Duration::from_secs(60), &ends, async || Ok((clickhouse.number(&ends).await.ok() >= Some(1)).then_some(()))).await
 }
@@ -93,7 +100,9 @@ fn a_gateway_with_an_empty_store_replays_the_same_json_that_another_delivered() 
         let last = push(&first, "step", 400).await?;
         delivered(clickhouse, "replayed", last - 3).await?;
         let other = rig(clickhouse.url(), "replayed").await?;
-        for params in [json!({}), json!({ "fromLine": 1234 }), json!({ "tail": 77 }), json!({ "fromLine": 2001 }), json!({ "tail": 1700 })] {
+        for params in
+            [json!({}), json!({ "fromLine": 1234 }), json!({ "tail": 77 }), json!({ "fromLine": 2001 }), json!({ "tail": 1700 })]
+        {
             let (local, done) = history(&first, "step", params.clone()).await?;
             assert_eq!(done, "history_done");
             let (archived, done) = history(&other, "step", params.clone()).await?;
@@ -123,7 +132,9 @@ fn what_retention_has_removed_here_comes_from_clickhouse_without_a_seam() -> Out
         let (whole, _) = history(&rig, "step", json!({})).await?;
         // As retention does: whole segments go, the oldest first.
         rig.gateway.stop().await?;
-        let mut segments: Vec<_> = std::fs::read_dir(rig.data().join("lines"))?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+        let mut segments: Vec<_> = std::fs::read_dir(rig.data().join("lines"))?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()?;
         segments.sort();
         assert!(segments.len() >= 3, "{segments:?}");
         for segment in &segments[..segments.len() - 1] {

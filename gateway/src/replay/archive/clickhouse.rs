@@ -101,8 +101,10 @@ impl ClickHouseArchive {
         };
         let nothing = Stretch { from, until, blocks: Vec::new(), older: false, stream: stream.clone() };
         let Some(known) = stream.clone() else { return Ok(nothing) };
-        let (lines, gaps) =
-            tokio::try_join!(self.lines(&step_run, known.origin, (from, until), most), self.gaps(&step_run, known.origin, (from, until)))?;
+        let (lines, gaps) = tokio::try_join!(
+            self.lines(&step_run, known.origin, (from, until), most),
+            self.gaps(&step_run, known.origin, (from, until))
+        )?;
         let (lines, mut covered) = lines;
         if gaps.len() >= MOST_GAPS
             && let Some(last) = gaps.last()

@@ -45,8 +45,7 @@ impl History {
                 Step::Gap(lines, reason) => (next, *lines, Content::Gap { reason: *reason, time: NOW - at as i64 }),
             };
             let place = BlockRef { first_line, lines, position };
-            let block =
-                Block { step_run: id(STEP), first_line, lines, epoch: 1, agent_counted: true, origin: None, content };
+            let block = Block { step_run: id(STEP), first_line, lines, epoch: 1, agent_counted: true, origin: None, content };
             blocks.push((place, block));
             next = place.next_line();
             position += 64;
@@ -95,7 +94,10 @@ impl History {
         let mut blocks = gatherer.finish().unwrap();
         for (place, block) in &self.blocks {
             let matches = match place.lines {
-                0 => place.first_line >= wanted.from && (place.first_line < until || (until == wanted.until && place.first_line == until)),
+                0 => {
+                    place.first_line >= wanted.from
+                        && (place.first_line < until || (until == wanted.until && place.first_line == until))
+                }
                 _ => place.next_line() > wanted.from && place.first_line < until,
             };
             if matches && matches!(block.content, Content::Gap { .. }) && place.first_line >= expired {
@@ -133,7 +135,12 @@ fn put_row(number: u64, text: &[u8], run: &Run, rows: &mut Vec<u8>) {
 
 /// Everything that a reader sees from `first` on, as JSON. The page is thrown away and asked for again now and then, as it is for a
 /// client that does not read.
-fn replay(source: &Fake, mut cursor: LineCursor, end: u64, mut ask: impl FnMut(&Wanted) -> Result<Stretch, ArchiveError>) -> String {
+fn replay(
+    source: &Fake,
+    mut cursor: LineCursor,
+    end: u64,
+    mut ask: impl FnMut(&Wanted) -> Result<Stretch, ArchiveError>,
+) -> String {
     let mut out = Vec::new();
     let mut page = Page::default();
     let mut reader = LineReader::default();
@@ -237,7 +244,10 @@ fn with_the_archive_away_a_reader_gets_what_is_local_and_knows_what_is_missing()
         Err(ArchiveError("away".into()))
     });
     let (gap, rest) = shown.split_once('\n').unwrap();
-    assert!(gap.contains(r#""line_number":1,"level":"gap""#) && gap.contains(r#""gap":{"count":10,"reason":"unreachable"}"#), "{gap}");
+    assert!(
+        gap.contains(r#""line_number":1,"level":"gap""#) && gap.contains(r#""gap":{"count":10,"reason":"unreachable"}"#),
+        "{gap}"
+    );
     assert_eq!((rest, asked), (&*whole, 1));
 }
 
@@ -256,7 +266,8 @@ fn a_block_that_is_damaged_here_comes_from_the_archive() {
     let store = history.store(0);
     store.damage(STEP, 1);
     let expected = replay(&history.store(0), cursor(1), history.next, never);
-    let shown = replay(&store, cursor(1).with_archive(history.next, None), history.next, |wanted| Ok(history.answer(wanted, 7, 0)));
+    let shown =
+        replay(&store, cursor(1).with_archive(history.next, None), history.next, |wanted| Ok(history.answer(wanted, 7, 0)));
     assert_eq!(shown, expected);
 }
 

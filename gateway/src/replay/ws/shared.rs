@@ -125,7 +125,17 @@ impl Shared {
     ) -> Self {
         let pool = Pool::new(settings.memory / 2);
         let metrics = Metrics::new(settings.clock.clone());
-        Self { source, access, lookup, tokens, settings, pool, metrics, connections: AtomicUsize::new(0), archive_reads: Semaphore::new(ARCHIVE_READS) }
+        Self {
+            source,
+            access,
+            lookup,
+            tokens,
+            settings,
+            pool,
+            metrics,
+            connections: AtomicUsize::new(0),
+            archive_reads: Semaphore::new(ARCHIVE_READS),
+        }
     }
 
     /// A place for one more connection, if there is one.
@@ -203,7 +213,11 @@ impl Shared {
         Ok(loaded)
     }
 
-    async fn load_once(self: Arc<Self>, mut cursor: LineCursor, tail: Arc<StreamTail>) -> Result<(Loaded, Option<Wanted>), String> {
+    async fn load_once(
+        self: Arc<Self>,
+        mut cursor: LineCursor,
+        tail: Arc<StreamTail>,
+    ) -> Result<(Loaded, Option<Wanted>), String> {
         let load = move |shared: &Self, mut room| -> Result<(Loaded, Option<Wanted>), StoreError> {
             let seen = Seen::of(&tail);
             let mut page = shared.pool.page();

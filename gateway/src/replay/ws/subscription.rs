@@ -288,7 +288,8 @@ impl Subscription {
     /// looks whole.
     fn tell(&mut self, outbox: &mut Outbox) {
         let Some(trouble) = self.cursor.trouble().filter(|_| !self.told) else { return };
-        let error = format!("load history failed: what is shown is what this gateway has; subscribe again for the rest: {trouble}");
+        let error =
+            format!("load history failed: what is shown is what this gateway has; subscribe again for the rest: {trouble}");
         self.told = true;
         self.metrics.errors.increment(1);
         self.writer.finish(outbox);

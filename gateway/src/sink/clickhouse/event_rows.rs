@@ -10,7 +10,8 @@ use crate::sink::cloudevent::CloudEvent;
 use crate::store::events::StoredEvent;
 
 /// The columns of `events` in the order of a row.
-pub(super) const COLUMNS: &str = "agent_id, event_id, digest, seq, type, subject, source, time, pipeline_id, step_id, received, payload";
+pub(super) const COLUMNS: &str =
+    "agent_id, event_id, digest, seq, type, subject, source, time, pipeline_id, step_id, received, payload";
 
 /// A payload has at most this many bytes; of a larger one the `content` is cut and marked, whose lines are in `logs`.
 const MAX_PAYLOAD: usize = 8 << 20;

@@ -159,7 +159,8 @@ mod tests {
 
     #[test]
     fn the_text_names_the_server_the_cause_and_what_to_do() {
-        let text = refusal("Code: 516. DB::Exception: default: Authentication failed.\n (version 26.9.2.1 (official build))").to_string();
+        let text = refusal("Code: 516. DB::Exception: default: Authentication failed.\n (version 26.9.2.1 (official build))")
+            .to_string();
         assert_eq!(
             text,
             "ClickHouse at http://ch:8123 refuses: Code: 516. DB::Exception: default: Authentication failed.; check clickhouse.user and \

@@ -83,7 +83,13 @@ fn put_lines(batch: &LineBatch, rows: &mut Rows) -> Result<(), Unmade> {
     Ok(())
 }
 
-fn put_block(block: &Block, place: Place<'_>, reader: &mut LineReader, prefix: &mut Prefix, rows: &mut Rows) -> Result<(), Unmade> {
+fn put_block(
+    block: &Block,
+    place: Place<'_>,
+    reader: &mut LineReader,
+    prefix: &mut Prefix,
+    rows: &mut Rows,
+) -> Result<(), Unmade> {
     let Ok(lines) = reader.lines(block, block.first_line) else {
         // Its frame is as it was written, so nothing that is done now helps. Readers see a gap in its place.
         tracing::error!(step_run = %block.step_run, first_line = block.first_line, lines = block.lines, "a block cannot be decompressed and is passed over");

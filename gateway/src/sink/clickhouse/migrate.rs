@@ -16,6 +16,8 @@ const NOTHING_THERE: [&str; 2] = ["Code: 60.", "Code: 81."];
 /// # Errors
 /// It cannot be reached, refuses, or lacks a schema that is not this gateway's to apply.
 pub async fn prepare(server: &Server) -> Result<(), DeliveryError> {
+    // The sinks of lines and of events share the schema.
+    let _alone = server.alone().await;
     server.renew()?;
     let settings = server.settings();
     let variant = settings.variant();

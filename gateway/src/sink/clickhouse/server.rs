@@ -10,6 +10,7 @@ use clickhouse::error::Error;
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::failure;
 use super::settings::ClickHouseSettings;
@@ -36,6 +37,7 @@ impl std::fmt::Debug for Server {
 struct Shared {
     settings: ClickHouseSettings,
     client: ArcSwap<Client>,
+    preparing: Semaphore,
 }
 
 impl Server {
@@ -44,7 +46,7 @@ impl Server {
     pub fn new(settings: ClickHouseSettings) -> Self {
         // The password comes with the first `renew`; a file that cannot be read is no reason not to start.
         let client = ArcSwap::from_pointee(client(&settings));
-        let server = Self { shared: Arc::new(Shared { settings, client }) };
+        let server = Self { shared: Arc::new(Shared { settings, client, preparing: Semaphore::new(1) }) };
         if let Err(error) = server.renew() {
             tracing::warn!(%error, "no password for ClickHouse yet");
         }
@@ -61,6 +63,12 @@ impl Server {
     #[must_use]
     pub fn client(&self) -> Client {
         Client::clone(&self.shared.client.load())
+    }
+
+    /// Waits until nobody else of this process gets the server ready.
+    pub(super) async fn alone(&self) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        self.shared.preparing.acquire().await.ok()
     }
 
     /// Reads the password again. A small file, once for each try to get ready.

@@ -63,7 +63,8 @@ fn a_script_from_an_older_version_has_only_what_is_missing() {
 fn nothing_is_left_to_fill_in() {
     for variant in [variant(None, false), variant(Some("c"), true)] {
         for statement in variant.migrations(0).into_iter().flat_map(|migration| migration.statements) {
-            let rest = ["{shard}", "{database}", "{table}", "{replica}"].iter().fold(statement, |text, own| text.replace(own, ""));
+            let rest =
+                ["{shard}", "{database}", "{table}", "{replica}"].iter().fold(statement, |text, own| text.replace(own, ""));
             assert!(!rest.contains('{') && !rest.contains('}'), "{rest}");
         }
     }
