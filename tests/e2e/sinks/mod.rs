@@ -1,0 +1,3 @@
+//! What the sinks promise, on a real Kafka and a real ClickHouse.
+
+mod services;
