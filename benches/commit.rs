@@ -73,7 +73,7 @@ async fn commit(log: &EventLog, batches: Vec<(AgentId, Vec<Incoming>)>) {
     let mut answers = Vec::with_capacity(batches.len());
     for (agent, events) in batches {
         let (reply, answer) = oneshot::channel();
-        log.submit(Commit { agent, events, reply, permit: None }).await.expect("the log is open");
+        log.submit(Commit { agent, events, reply, positions: None, permit: None }).await.expect("the log is open");
         answers.push(answer);
     }
     for answer in answers {

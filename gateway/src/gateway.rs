@@ -13,6 +13,7 @@ use arcgate_api::FILE_DESCRIPTOR_SET;
 use arcgate_api::ingest::gateway_service_server::GatewayServiceServer;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
 
@@ -21,11 +22,15 @@ use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::decode::{BufferPool, DecodeLimits, Decoder};
 use crate::lookup::NoLookup;
+use crate::replay::archive::{ClickHouseArchive, LineArchive};
 use crate::replay::{Replay, ReplaySettings};
 use crate::shard::{ShardSettings, ShardThreads, Shards};
 
+use crate::sink::clickhouse;
+use crate::sink::start::Ground;
+use crate::sink::{KAFKA_EVENTS, Policy, RunningSinks, Sinks, Undelivered};
 use crate::source::announce::AnnouncedLengths;
-use crate::source::events::EventIngest;
+use crate::source::events::{EventIngest, Outlive};
 use crate::source::logs::LogIngest;
 use crate::source::server::{self, ServerSettings};
 use crate::source::service::Service;
@@ -72,6 +77,12 @@ pub struct GatewaySettings {
     pub grace: Duration,
     /// What is kept, and for how long.
     pub retention: RetentionSettings,
+    /// Has the history that is no longer here.
+    pub archive: Option<clickhouse::Server>,
+    /// What becomes of what a sink has not taken when retention is to remove it.
+    pub undelivered: Policy,
+    /// Events are acknowledged once Kafka has them too; an answer waits at most this long.
+    pub ack_after_kafka: Option<Duration>,
 }
 
 /// The data plane.
@@ -93,10 +104,11 @@ pub struct Gateway {
 impl Gateway {
     /// Opens the store and starts what works on it; returns once all that was stored can be read. Needs a runtime, and blocks:
     /// call it where that is allowed. `tokens` says who may come; without it, everyone.
+    /// `sinks` are started, and not waited for.
     ///
     /// # Errors
     /// The store is in use, damaged beyond what can be set aside, or cannot be read or written.
-    pub fn open(settings: GatewaySettings, tokens: Option<Tokens>, clock: Clock) -> Result<Self, StoreError> {
+    pub fn open(settings: GatewaySettings, tokens: Option<Tokens>, clock: Clock, sinks: Sinks) -> Result<Self, StoreError> {
         crate::metrics::describe();
         let parts = Parts::open(Arc::new(RealDisk), &settings.path)?;
         let memory = MemoryShares::of(settings.memory);
@@ -114,6 +126,20 @@ impl Gateway {
         let messages = Budget::new(memory.messages);
         let event_budget = Budget::new(memory.events);
         let gate = SpaceGate::new(&settings.path);
+        let ground = Ground {
+            disk: Arc::clone(&parts.disk),
+            path: &settings.path,
+            meta: &parts.meta,
+            lines: &lines,
+            events: &events,
+            clock: clock.clone(),
+        };
+        let sinks = sinks.start(&ground)?;
+        let outlive = settings.ack_after_kafka.map(|patience| Outlive {
+            // Without that sink nothing is ever acknowledged: that nobody gets a promise which is not kept.
+            cursor: sinks.cursor(KAFKA_EVENTS).unwrap_or_else(|| watch::channel(0).1),
+            patience,
+        });
         let logs = Arc::new(LogIngest {
             shards,
             store: Arc::clone(&lines),
@@ -126,11 +152,15 @@ impl Gateway {
         });
         let max_event = usize::try_from(settings.max_event).unwrap_or(usize::MAX);
         let event_ingest =
-            Arc::new(EventIngest::new(events.clone(), gate.clone(), clock.clone(), max_event, event_budget.clone()));
+            EventIngest::new(events.clone(), gate.clone(), clock.clone(), max_event, event_budget.clone()).outliving(outlive);
         let replay_settings = ReplaySettings {
             max_connections: settings.readers,
             memory: memory.readers,
             clock: clock.clone(),
+            archive: settings.archive.clone().map(|server| {
+                let archive: Arc<dyn LineArchive> = Arc::new(ClickHouseArchive::new(server, parts.meta.store_id()));
+                archive
+            }),
             ..ReplaySettings::default()
         };
         let source: Arc<LineStore> = Arc::clone(&lines);
@@ -153,7 +183,13 @@ impl Gateway {
             lines: appender,
             events: events.clone(),
             gate: gate.clone(),
-            budgets: vec![("lines", line_budget), ("events", event_budget), ("messages", messages.clone())],
+            undelivered: Undelivered::new(sinks.progress().to_vec(), settings.undelivered),
+            budgets: vec![
+                ("lines", line_budget),
+                ("events", event_budget),
+                ("messages", messages.clone()),
+                ("sinks", sinks.memory().clone()),
+            ],
             clock,
         };
         let upkeep = Upkeep::start(charge, settings.retention, Pace::default()).map_err(no_thread)?;
@@ -164,12 +200,12 @@ impl Gateway {
             lines,
             events,
             logs,
-            event_ingest,
+            event_ingest: Arc::new(event_ingest),
             messages,
             tokens,
             replay,
             stopper,
-            threads: Mutex::new(Some(Threads { task_log, upkeep, shards: shard_threads, lines: line_threads })),
+            threads: Mutex::new(Some(Threads { task_log, sinks, upkeep, shards: shard_threads, lines: line_threads })),
         })
     }
 
@@ -231,15 +267,17 @@ impl Gateway {
     pub async fn close(&self) {
         self.stopper.stop();
         let Some(threads) = self.threads.lock().take() else { return };
-        let _ = threads.task_log.await;
+        let Threads { task_log, sinks, upkeep, shards, lines: line_threads } = threads;
+        let _ = task_log.await;
+        sinks.stop().await;
         let (logs, lines, events, meta) =
             (Arc::clone(&self.logs), Arc::clone(&self.lines), self.events.clone(), Arc::clone(&self.parts.meta));
         let closed = tokio::task::spawn_blocking(move || {
-            threads.upkeep.stop();
+            upkeep.stop();
             lines.close();
             logs.shards.close();
-            threads.shards.join();
-            threads.lines.join();
+            shards.join();
+            line_threads.join();
             events.close();
             // After a poisoning nobody knows what is on disk: the next start must not take it for a clean end.
             match lines.accepts() {
@@ -258,6 +296,7 @@ impl Gateway {
 /// What works on the store, to be waited for at the end.
 struct Threads {
     task_log: JoinHandle<()>,
+    sinks: RunningSinks,
     upkeep: Upkeep,
     shards: ShardThreads,
     lines: LineThreads,

@@ -6,6 +6,7 @@
 //! `ARCHITECTURE.md` walks one log batch and one event through the files by name.
 
 pub mod access;
+pub mod backoff;
 pub mod block;
 pub mod budget;
 pub mod clock;

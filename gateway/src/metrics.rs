@@ -9,7 +9,31 @@ pub(crate) fn describe() {
     describe_input();
     describe_store();
     describe_upkeep();
+    describe_sinks();
     describe_replay();
+}
+
+fn describe_sinks() {
+    describe_gauge!(
+        "arcgate_sink_lag_records",
+        "Records (lines, gaps, ends of logs; events) that wait for a sink; not shown until those from before the start are counted"
+    );
+    describe_gauge!("arcgate_sink_lag_bytes", Unit::Bytes, "Bytes of the log that wait for a sink");
+    describe_gauge!("arcgate_sink_lag_seconds", Unit::Seconds, "Age of the oldest batch that a sink has not confirmed");
+    describe_counter!("arcgate_sink_delivered_total", "Records that a sink has confirmed, dead letters included");
+    describe_counter!("arcgate_sink_delivered_bytes_total", Unit::Bytes, "Bytes of text or events in them");
+    describe_counter!("arcgate_sink_retries_total", "Batches, or parts of one, that a sink is sent again");
+    describe_counter!("arcgate_sink_errors_total", "Failures of a sink by kind: transient, not_ready, permanent");
+    describe_counter!("arcgate_sink_deadletters_total", "Records that a sink will never take, kept as dead letters");
+    describe_gauge!("arcgate_sink_deadletters", "Dead letters that are kept now");
+    describe_counter!("arcgate_sink_deadletters_dropped_total", "Dead letters that had to go because there were too many");
+    describe_counter!("arcgate_sink_lost_records_total", "Records that retention removed before a sink had them");
+    describe_counter!(
+        "arcgate_sink_lost_bytes_total",
+        Unit::Bytes,
+        "Bytes of the log that retention removed before a sink had them"
+    );
+    describe_histogram!("arcgate_sink_batch_seconds", Unit::Seconds, "From the first send of a batch to its confirmation");
 }
 
 fn describe_input() {

@@ -47,6 +47,12 @@ pub enum Command {
     /// Look after a store that no gateway has open
     #[command(subcommand)]
     Store(StoreCommand),
+    /// What ClickHouse needs
+    #[command(subcommand, name = "clickhouse")]
+    ClickHouse(ClickHouseCommand),
+    /// List, show, send again or drop records that a sink will never take
+    #[command(subcommand, name = "deadletters")]
+    DeadLetters(DeadLettersCommand),
     /// Print a completion script
     Completions {
         /// The shell
@@ -76,6 +82,67 @@ pub enum StoreCommand {
     },
     /// Delete the index and build it anew from the logs
     Reindex(SettingsArgs),
+}
+
+/// `arcgate clickhouse`
+#[derive(Debug, Subcommand)]
+pub enum ClickHouseCommand {
+    /// Print the schema that this release needs, as a script for clickhouse-client
+    Schema {
+        /// Leave out what a database with this version of the schema has already
+        #[arg(long, value_name = "VERSION", default_value_t = 0)]
+        from: u32,
+        /// Where settings come from.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+}
+
+/// `arcgate deadletters`. Works on the data folder, whether or not a gateway runs on it.
+#[derive(Debug, Subcommand)]
+pub enum DeadLettersCommand {
+    /// List them, those of the sink `ingest` included: events that could not be accepted
+    Ls {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+        /// Only those of this sink
+        #[arg(long, value_name = "NAME")]
+        sink: Option<String>,
+        /// Where settings come from.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Print one as JSON
+    Show {
+        /// The sink
+        sink: String,
+        /// The letter, as `ls` names it
+        letter: String,
+        /// Where settings come from.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
+    /// Have the gateway send some again; it does so within a second, or when it runs next
+    Retry(LetterArgs),
+    /// Remove some for good
+    Drop(LetterArgs),
+}
+
+/// Which dead letters.
+#[derive(Debug, Args)]
+pub struct LetterArgs {
+    /// The sink
+    pub sink: String,
+    /// The letters, as `ls` names them
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub letters: Vec<String>,
+    /// All of the sink's
+    #[arg(long)]
+    pub all: bool,
+    /// Where settings come from.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
 }
 
 /// Where settings come from: the defaults, a file, ARCGATE_SECTION__KEY variables, then these flags.

@@ -11,10 +11,11 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-pub use args::{Arcgate, Command, StoreCommand};
+pub use args::{Arcgate, ClickHouseCommand, Command, DeadLettersCommand, LetterArgs, StoreCommand};
 
-use crate::settings::{Loaded, SettingsError, Sources, as_markdown, as_toml, check, load};
-use crate::{push, serve, store, tail};
+use self::args::SettingsArgs;
+use crate::settings::{Loaded, Settings, SettingsError, Sources, as_markdown, as_toml, check, load};
+use crate::{deadletters, push, serve, store, tail};
 
 /// Wrong usage, wrong settings included.
 const USAGE: u8 = 2;
@@ -62,12 +63,41 @@ fn run(command: Command) -> ExitCode {
         Command::Store(StoreCommand::Reindex(settings)) => {
             loaded(load(settings.into()), |loaded| looked_after(store::reindex(&loaded.settings, &mut io::stdout().lock())))
         }
+        Command::ClickHouse(ClickHouseCommand::Schema { from, settings }) => {
+            loaded(load(settings.into()), |loaded| print(&loaded.settings.clickhouse.all().variant().script(from)))
+        }
+        Command::DeadLetters(command) => dead_letters(command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arcgate::command(), "arcgate", &mut script);
             print(&String::from_utf8_lossy(&script))
         }
     }
+}
+
+fn dead_letters(command: DeadLettersCommand) -> ExitCode {
+    let with = |settings: SettingsArgs, act: &dyn Fn(&Settings) -> Result<(), deadletters::CommandError>| {
+        loaded(load(settings.into()), |loaded| outcome(act(&loaded.settings)))
+    };
+    let out = || io::stdout().lock();
+    match command {
+        DeadLettersCommand::Ls { json, sink, settings } => {
+            with(settings, &|settings| deadletters::list(settings, sink.as_deref(), json, &mut out()))
+        }
+        DeadLettersCommand::Show { sink, letter, settings } => {
+            with(settings, &|settings| deadletters::show(settings, &sink, &letter, &mut out()))
+        }
+        DeadLettersCommand::Retry(LetterArgs { sink, letters, all, settings }) => {
+            with(settings, &|settings| deadletters::retry(settings, &sink, &which(&letters, all), &mut out()))
+        }
+        DeadLettersCommand::Drop(LetterArgs { sink, letters, all, settings }) => {
+            with(settings, &|settings| deadletters::remove(settings, &sink, &which(&letters, all), &mut out()))
+        }
+    }
+}
+
+fn which(letters: &[String], all: bool) -> deadletters::Which<'_> {
+    if all { deadletters::Which::All } else { deadletters::Which::These(letters) }
 }
 
 /// Does something with settings that a gateway could start with.

@@ -15,7 +15,7 @@ use super::notes::Notes;
 use super::outbox::{Outbox, Shelf};
 use super::shared::{SharedSpool, now};
 use super::target::{PATIENCE, Target, UplinkError};
-use crate::backoff::Backoff;
+use arcgate_gateway::backoff::Backoff;
 
 /// How long no line may arrive before the event that ends the step run goes ahead of them.
 const LINES_FIRST: Duration = Duration::from_secs(1);

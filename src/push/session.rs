@@ -21,8 +21,8 @@ use super::notes::Notes;
 use super::shared::{SharedSpool, now};
 use super::spool::{CHUNK_MILLIS, Chunk};
 use super::target::{PATIENCE, Target, UplinkError};
-use crate::backoff::Backoff;
 use crate::time::timestamp;
+use arcgate_gateway::backoff::Backoff;
 
 /// Batches that may wait for their answers. The gateway stops reading at 64 unread answers, so that this never blocks.
 const WINDOW: usize = 32;

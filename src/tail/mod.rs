@@ -19,7 +19,7 @@ use cursor::{Cursor, Next};
 use message::{Body, Entry, Head, OneOrMany};
 use print::Printer;
 
-use crate::backoff::Backoff;
+use arcgate_gateway::backoff::Backoff;
 
 /// What `arcgate tail` was asked to do.
 #[derive(Debug, Clone)]

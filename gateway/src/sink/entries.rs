@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::batch::Extent;
-use super::feed::{EventFeed, Feed, LineFeed, Weight};
+use super::feed::{EventFeed, Feed, LineFeed, weigh_events, weigh_lines};
 use crate::block::{Block, Content, format};
 use crate::clock::Millis;
 use crate::id::StepRunId;
@@ -80,9 +80,8 @@ impl Entries {
         Self { feed, scan, window: Window::of(extent), pipelines: HashMap::new() }
     }
 
-    fn entry(&mut self, frame: Frame) -> Result<Option<LineEntry>, StoreError> {
-        let Weight { records, .. } = self.feed.weigh(frame.kind, &frame.body, frame.body.len());
-        let (skipped, taken) = self.window.pass(records);
+    fn entry(&mut self, frame: &Frame) -> Result<Option<LineEntry>, StoreError> {
+        let (skipped, taken) = self.window.pass(weigh_lines(frame.kind, &frame.body).records);
         if taken == 0 {
             return Ok(None);
         }
@@ -129,7 +128,7 @@ impl Iterator for Entries {
     fn next(&mut self) -> Option<Self::Item> {
         while self.window.left > 0 {
             match self.scan.next()? {
-                Ok(Scanned::Frame(frame)) => match self.entry(frame) {
+                Ok(Scanned::Frame(frame)) => match self.entry(&frame) {
                     Ok(Some(entry)) => return Some(Ok(entry)),
                     Ok(None) => {}
                     Err(error) => {
@@ -165,7 +164,7 @@ impl Iterator for Events {
         while self.window.left > 0 {
             match self.scan.next()? {
                 Ok(Scanned::Frame(frame)) => {
-                    let (_, taken) = self.window.pass(EventFeed::records(frame.kind));
+                    let (_, taken) = self.window.pass(weigh_events(frame.kind, frame.body.len()).records);
                     if taken > 0
                         && let Some(event) = stored_event(frame)
                     {

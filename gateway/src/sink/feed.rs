@@ -47,6 +47,27 @@ pub trait Feed: Clone + Send + Sync + 'static {
     fn weigh(&self, kind: FrameKind, body: &[u8], len: usize) -> Weight;
 }
 
+/// What a frame of the line log counts as.
+#[must_use]
+pub fn weigh_lines(kind: FrameKind, body: &[u8]) -> Weight {
+    match kind {
+        BLOCK => match format::peek(body) {
+            Some(format::Peek::Text { lines, raw_bytes }) => Weight { records: lines.into(), bytes: raw_bytes.into() },
+            Some(format::Peek::Gap) => Weight { records: 1, bytes: SMALL },
+            None => Weight::default(),
+        },
+        MARK if record::peek_ended(body) => Weight { records: 1, bytes: SMALL },
+        _ => Weight::default(),
+    }
+}
+
+/// What a frame of the event log counts as.
+#[must_use]
+pub fn weigh_events(kind: FrameKind, len: usize) -> Weight {
+    let records = u64::from(kind == EVENT);
+    Weight { records, bytes: records * len as u64 }
+}
+
 /// The line log.
 #[derive(Clone)]
 pub struct LineFeed {
@@ -83,15 +104,7 @@ impl Feed for LineFeed {
     }
 
     fn weigh(&self, kind: FrameKind, body: &[u8], _: usize) -> Weight {
-        match kind {
-            BLOCK => match format::peek(body) {
-                Some(format::Peek::Text { lines, raw_bytes }) => Weight { records: lines.into(), bytes: raw_bytes.into() },
-                Some(format::Peek::Gap) => Weight { records: 1, bytes: SMALL },
-                None => Weight::default(),
-            },
-            MARK if record::peek_ended(body) => Weight { records: 1, bytes: SMALL },
-            _ => Weight::default(),
-        }
+        weigh_lines(kind, body)
     }
 }
 
@@ -107,12 +120,13 @@ impl EventFeed {
     /// The event log of the store of that id.
     #[must_use]
     pub fn new(events: &EventLog, store_id: u128) -> Self {
-        Self { log: events.segments().clone(), synced: events.synced(), store_id }
+        Self::over(events.segments().clone(), events.synced(), store_id)
     }
 
-    /// How many records a frame of that kind counts as.
-    pub(super) fn records(kind: FrameKind) -> u64 {
-        u64::from(kind == EVENT)
+    /// A log of events, and the end of what is synced of it.
+    #[must_use]
+    pub(crate) fn over(log: SegmentLog, synced: watch::Receiver<Position>, store_id: u128) -> Self {
+        Self { log, synced, store_id }
     }
 }
 
@@ -130,8 +144,7 @@ impl Feed for EventFeed {
     }
 
     fn weigh(&self, kind: FrameKind, _: &[u8], len: usize) -> Weight {
-        let records = Self::records(kind);
-        Weight { records, bytes: records * len as u64 }
+        weigh_events(kind, len)
     }
 }
 
@@ -168,10 +181,17 @@ impl<F: Feed> Cutter<F> {
         self.from
     }
 
-    /// Whether there is something that has not been looked at.
+    /// Up to where it has looked.
     #[must_use]
-    pub fn has_more(&self) -> bool {
-        *self.feed.synced().borrow() > self.at
+    pub fn looked(&self) -> Position {
+        self.at
+    }
+
+    /// Lets go of what has been looked at, if no record was in it: the next batch begins behind it.
+    pub fn skip(&mut self) {
+        if self.gathered.records == 0 {
+            self.from = self.at;
+        }
     }
 
     /// Goes on up to what is synced now. Blocks.
@@ -223,7 +243,7 @@ impl<F: Feed> Cutter<F> {
         }
     }
 
-    /// Ends the batch where it is; `None` if there is no record in it: then the next one begins behind what was passed over.
+    /// Ends the batch where it is; `None` if there is no record in it.
     pub fn close(&mut self) -> Option<Batch<F>> {
         (self.gathered.records > 0).then(|| self.take())
     }

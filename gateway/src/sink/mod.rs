@@ -10,12 +10,33 @@
 //! A sink that is down costs disk, not memory: a batch holds no records, and few are under way at a time.
 
 pub mod batch;
+pub mod clickhouse;
+pub mod cloudevent;
+pub mod cursor;
 pub mod deadletters;
 pub mod delivery;
 mod entries;
 pub mod feed;
+pub mod kafka;
+pub mod lag;
+pub mod runner;
+pub(crate) mod start;
+#[cfg(test)]
+mod tests;
+pub mod undelivered;
 
 pub use batch::{EventBatch, LineBatch};
 pub use deadletters::DeadLetter;
 pub use delivery::{BatchLimits, Delivery, DeliveryError, Rejected};
 pub use entries::{Entries, Events, LineContent, LineEntry};
+pub use start::{RunningSinks, Sinks};
+pub use undelivered::{Policy, Undelivered};
+
+/// The sink of events to Kafka.
+pub const KAFKA_EVENTS: &str = "kafka-events";
+/// The sink of lines to Kafka.
+pub const KAFKA_LOGS: &str = "kafka-logs";
+/// The sink of events to ClickHouse.
+pub const CLICKHOUSE_EVENTS: &str = "clickhouse-events";
+/// The sink of lines to ClickHouse.
+pub const CLICKHOUSE_LOGS: &str = "clickhouse-logs";

@@ -50,6 +50,14 @@ pub enum StoreError {
     /// There is nothing to look at.
     #[error("there is no store in {}; name its folder as [store] path", .0.display())]
     Missing(PathBuf),
+    /// The store's own record cannot be read, and without it its logs cannot.
+    #[error("{} {why}, though the logs beside it are there; put it back from a copy of the folder", path.display())]
+    NoRecord {
+        /// The record's file.
+        path: PathBuf,
+        /// "is missing", or what is wrong with it.
+        why: &'static str,
+    },
     /// A file was written by a release that this one cannot read.
     #[error("{} has format {found}, this release reads {oldest} to {newest}; use a release that reads it", path.display())]
     Version {
@@ -67,6 +75,14 @@ pub enum StoreError {
     Full {
         /// The store's folder.
         path: PathBuf,
+    },
+    /// The store has its largest size, and a sink has not taken what would have to go: input is refused until it does.
+    #[error("the store in {} is full of what sink {sink} has not taken; see why it does not, or raise [store] retention", path.display())]
+    Undelivered {
+        /// The store's folder.
+        path: PathBuf,
+        /// The sink.
+        sink: &'static str,
     },
     /// The index could not be read or written.
     #[error("index: {0}; if this stays, stop the gateway and run `arcgate store reindex`")]
@@ -86,6 +102,6 @@ impl StoreError {
     /// Whether the same call may succeed later without anyone mending the store.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Full { .. } | Self::Closed)
+        matches!(self, Self::Full { .. } | Self::Undelivered { .. } | Self::Closed)
     }
 }

@@ -1,4 +1,5 @@
-//! Whether there is room for new input: none once less than 5% of the file system is free, again from 5.5% on.
+//! Whether there is room for new input: none once less than 5% of the file system is free, again from 5.5% on; none, if the operator
+//! wants that, while the store is full of what a sink has not taken.
 //!
 //! Only what comes from outside asks here. Reads, marks that retention appends so that it can remove segments, and lines made of
 //! events that are stored already go on: what is left is for them.
@@ -6,6 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwapOption;
 
 use super::StoreError;
 use super::disk::Space;
@@ -23,13 +26,15 @@ pub struct SpaceGate(Arc<Shared>);
 struct Shared {
     path: PathBuf,
     closed: AtomicBool,
+    /// The sink for which input is held back.
+    held: ArcSwapOption<&'static str>,
 }
 
 impl SpaceGate {
     /// An open gate to the store in `path`.
     #[must_use]
     pub fn new(path: &Path) -> Self {
-        Self(Arc::new(Shared { path: path.to_owned(), closed: AtomicBool::new(false) }))
+        Self(Arc::new(Shared { path: path.to_owned(), closed: AtomicBool::new(false), held: ArcSwapOption::empty() }))
     }
 
     /// Takes note of how much is free; says whether that has closed or opened the gate.
@@ -41,12 +46,24 @@ impl SpaceGate {
         close != closed
     }
 
+    /// Holds new input back for a sink, or no longer; says whether that is news.
+    pub fn hold(&self, sink: Option<&'static str>) -> bool {
+        let before = self.0.held.swap(sink.map(Arc::new));
+        before.as_deref().copied() != sink
+    }
+
     /// Whether new input is taken.
     ///
     /// # Errors
-    /// [`StoreError::Full`] while it is not.
+    /// [`StoreError::Full`] or [`StoreError::Undelivered`] while it is not.
     pub fn check(&self) -> Result<(), StoreError> {
-        if self.0.closed.load(Ordering::Relaxed) { Err(StoreError::Full { path: self.0.path.clone() }) } else { Ok(()) }
+        if self.0.closed.load(Ordering::Relaxed) {
+            return Err(StoreError::Full { path: self.0.path.clone() });
+        }
+        match &*self.0.held.load() {
+            Some(sink) => Err(StoreError::Undelivered { path: self.0.path.clone(), sink: **sink }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -64,5 +81,13 @@ mod tests {
         assert_eq!(at(54), (false, false), "not yet");
         assert_eq!(at(55), (true, true));
         assert_eq!(at(50), (false, true));
+    }
+
+    #[test]
+    fn it_is_held_for_a_sink() {
+        let gate = SpaceGate::new(Path::new("/store"));
+        assert!(!gate.hold(None) && gate.hold(Some("s")) && !gate.hold(Some("s")));
+        assert!(matches!(gate.check(), Err(StoreError::Undelivered { sink: "s", .. })));
+        assert!(gate.hold(None) && gate.check().is_ok());
     }
 }

@@ -7,10 +7,11 @@ use crossbeam::channel::Receiver;
 use super::wait_until;
 use crate::block::format;
 use crate::id::StepRunId;
+use crate::sink::Undelivered;
 use crate::store::index::{StreamRecord, record};
 use crate::store::lines::{BLOCK, BlockRef, LineAppender, MARK, StreamWrite};
 use crate::store::retention::lines::{LineEntry, LineSegments};
-use crate::store::segment::{Frame, Scanned, SegmentInfo};
+use crate::store::segment::{Frame, LogKind, Scanned, SegmentInfo};
 use crate::store::{Position, StoreError};
 
 /// How long the line log's writer may take before it counts as stuck; it stands still while the disk is full.
@@ -20,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) struct RunningLines {
     pub(super) appender: LineAppender,
     pub(super) stopped: Receiver<()>,
+    pub(super) undelivered: Undelivered,
 }
 
 impl LineSegments for RunningLines {
@@ -29,7 +31,7 @@ impl LineSegments for RunningLines {
 
     fn keep_from(&self) -> Position {
         // If the index does not answer, nothing may go.
-        self.appender.store().indexed().unwrap_or(0)
+        self.appender.store().indexed().unwrap_or(0).min(self.undelivered.keep_from(LogKind::Lines))
     }
 
     fn entries(

@@ -21,6 +21,7 @@ use self::gauges::Gauges;
 use self::lines::RunningLines;
 use crate::budget::Budget;
 use crate::clock::Clock;
+use crate::sink::Undelivered;
 use crate::store::disk::{Disk, Space};
 use crate::store::events::{EventLog, RetainedEvents};
 use crate::store::index::Index;
@@ -29,7 +30,7 @@ use crate::store::meta::StoreMeta;
 use crate::store::retention::clock::ClockWatch;
 use crate::store::retention::plan::{self, RetentionSettings};
 use crate::store::retention::{Report, Retention};
-use crate::store::segment::LogKind;
+use crate::store::segment::{LogKind, SegmentInfo};
 use crate::store::{Position, SpaceGate, StoreError};
 use crate::tasklog;
 
@@ -67,6 +68,8 @@ pub struct Charge {
     pub events: EventLog,
     /// Where streams of new input ask.
     pub gate: SpaceGate,
+    /// The sinks, which may have taken less than retention is about to remove.
+    pub undelivered: Undelivered,
     /// Memory whose use is shown, by the name of its queue.
     pub budgets: Vec<(&'static str, Budget)>,
     /// The time of day.
@@ -111,6 +114,7 @@ struct Keeper {
     started: Instant,
     retention: Retention<RunningLines, RetainedEvents>,
     gauges: Gauges,
+    undelivered: Undelivered,
     stopped: Receiver<()>,
     poison_noted: bool,
     paused: bool,
@@ -118,17 +122,26 @@ struct Keeper {
 
 impl Keeper {
     fn new(charge: Charge, settings: RetentionSettings, stopped: Receiver<()>) -> Self {
-        let Charge { disk, path, meta, index, lines, events, gate, budgets, clock } = charge;
+        let Charge { disk, path, meta, index, lines, events, gate, undelivered, budgets, clock } = charge;
         let newest = plan::newest(&lines.store().log().segments()).max(plan::newest(&events.segments().segments()));
         let cursors = Arc::clone(&meta);
-        let made_lines_of = Box::new(move || cursors.cursor(tasklog::CURSOR));
+        let sinks = undelivered.clone();
+        let done_with = Box::new(move || cursors.cursor(tasklog::CURSOR).min(sinks.keep_from(LogKind::Events)));
+        let (sinks, line_log, event_log) = (undelivered.clone(), lines.store().log().clone(), events.segments().clone());
+        let leaving = Box::new(move |kind, segment: &SegmentInfo| {
+            let log = if kind == LogKind::Lines { &line_log } else { &event_log };
+            if let Err(error) = sinks.leaving(kind, log, segment) {
+                tracing::error!(%error, "what sinks have not taken of a segment that retention removes could not be counted");
+            }
+        });
         let retention = Retention {
             settings,
-            lines: RunningLines { appender: lines.clone(), stopped: stopped.clone() },
-            events: RetainedEvents::new(events.clone(), Arc::clone(&index), made_lines_of),
+            lines: RunningLines { appender: lines.clone(), stopped: stopped.clone(), undelivered: undelivered.clone() },
+            events: RetainedEvents::new(events.clone(), Arc::clone(&index), done_with),
             index,
             clock: ClockWatch::new(newest, Duration::ZERO),
             known_since: meta.known_since(),
+            leaving,
         };
         let started = Instant::now();
         let gauges = Gauges::new(budgets);
@@ -143,6 +156,7 @@ impl Keeper {
             started,
             retention,
             gauges,
+            undelivered,
             stopped,
             poison_noted: false,
             paused: false,
@@ -190,11 +204,31 @@ impl Keeper {
     }
 
     fn note(&self, space: Space) {
+        self.hold(space);
         if self.gate.observe(space) {
             let (free, path) = (space.free, self.path.display());
             match self.gate.check() {
                 Err(_) => tracing::error!(free, %path, "under 5% free space: new input is refused until there is more"),
                 Ok(()) => tracing::info!(free, %path, "there is space again: input is taken"),
+            }
+        }
+    }
+
+    /// Holds input back while the store has its largest size and a sink keeps retention from making room.
+    fn hold(&self, space: Space) {
+        let logs = [(LogKind::Lines, self.lines.store().log().segments()), (LogKind::Events, self.events.segments().segments())];
+        let size = |segments: &[SegmentInfo]| segments.iter().map(|segment| segment.end - segment.start).sum::<u64>();
+        let own = logs.iter().map(|(_, segments)| size(segments)).sum::<u64>() + self.retention.index.bytes();
+        let over = own >= plan::limit(&self.retention.settings, space, own);
+        let sink = logs.iter().filter(|_| over).find_map(|(kind, segments)| self.undelivered.holds_back(*kind, segments));
+        if self.gate.hold(sink) {
+            match sink {
+                Some(sink) => tracing::error!(
+                    sink,
+                    own,
+                    "the store is full of what the sink has not taken: new input is refused until it does"
+                ),
+                None => tracing::info!("what is stored is delivered, or fits again: input is taken"),
             }
         }
     }

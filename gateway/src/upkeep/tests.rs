@@ -4,6 +4,7 @@
 
 mod events;
 mod lines;
+mod undelivered;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use crossbeam::channel::{Sender, bounded};
 
 use super::{Charge, Keeper, Pace, Upkeep};
 use crate::clock::{Clock, Millis};
+use crate::sink::Undelivered;
 use crate::store::disk::sim::SimDisk;
 use crate::store::disk::{Disk, Space};
 use crate::store::events::{EventLog, EventLogOptions};
@@ -41,6 +43,7 @@ struct World {
     disk: SimDisk,
     index: Arc<MemoryIndex>,
     clock: Clock,
+    undelivered: Undelivered,
 }
 
 /// A store that is open.
@@ -57,7 +60,7 @@ struct Open {
 
 impl World {
     fn new() -> Self {
-        Self { disk: SimDisk::new(1), index: Arc::default(), clock: Clock::manual(NOW) }
+        Self { disk: SimDisk::new(1), index: Arc::default(), clock: Clock::manual(NOW), undelivered: Undelivered::default() }
     }
 
     fn pass_time(&self, minutes: Millis) {
@@ -98,6 +101,7 @@ impl World {
             lines: appender,
             events,
             gate: SpaceGate::new(Path::new("/store")),
+            undelivered: self.undelivered.clone(),
             budgets: Vec::new(),
             clock: self.clock.clone(),
         };

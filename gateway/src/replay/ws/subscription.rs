@@ -16,6 +16,7 @@ use crate::replay::cursor::{LineCursor, Look, Seen};
 use crate::replay::metrics::Metrics;
 use crate::replay::page::{Entry, Mark, Page};
 use crate::replay::pool::Pool;
+use crate::store::Position;
 use crate::store::lines::{ReaderGuard, StreamTail};
 
 /// What a subscription can do next.
@@ -85,7 +86,11 @@ pub(super) struct Subscription {
     mark: Mark,
     /// Lines from here on are live; none once history is done.
     history_end: Option<u64>,
+    /// Where the newest block of history lies: one that takes no number is history, too.
+    history_newest: Position,
     live_chunks: bool,
+    /// The client has been told that the archive could not be read.
+    told: bool,
     /// Since when the stream has ended and been quiet.
     quiet: Option<Instant>,
     /// The store was asked a last time since then.
@@ -111,6 +116,7 @@ impl Subscription {
             writer: Writer::new(cursor.step_run().clone(), &target),
             _reader: tail.enter_reader(),
             mark: cursor.mark(),
+            history_newest: tail.newest(),
             target,
             tail,
             cursor,
@@ -121,6 +127,7 @@ impl Subscription {
             room: None,
             history_end: Some(history_end),
             live_chunks,
+            told: false,
             quiet: None,
             asked_last: false,
             lag: 0,
@@ -145,16 +152,25 @@ impl Subscription {
 
     /// What to do next. If the page is empty, looks into the tail.
     pub(super) fn next(&mut self, pool: &Pool, quiet: Duration, outbox: &mut Outbox) -> Next {
-        if self.has_page() {
-            return Next::Write;
-        }
-        self.release(pool);
+        let next = self.find_next(pool, quiet, outbox);
+        // After the look: lines that it has found are known to belong somewhere.
         if self.is_contradicted() {
             self.writer.finish(outbox);
             return Next::Failed(NOT_FOUND.to_owned());
         }
-        if self.history_end.is_some_and(|end| self.mark.next_line >= end) {
+        next
+    }
+
+    fn find_next(&mut self, pool: &Pool, quiet: Duration, outbox: &mut Outbox) -> Next {
+        if self.has_page() {
+            return Next::Write;
+        }
+        self.release(pool);
+        let Mark { next_line, passed } = self.cursor.mark();
+        if passed >= self.history_newest && self.history_end.is_some_and(|end| next_line >= end) {
             self.end_history(outbox);
+        } else if self.history_end.is_none() {
+            self.tell(outbox);
         }
         match self.asked.take() {
             Some(Ok(seen)) => return self.nothing(seen, quiet, outbox),
@@ -191,7 +207,8 @@ impl Subscription {
     /// What to do when there is nothing to show while the tail is like `seen`.
     fn nothing(&mut self, seen: Seen, quiet: Duration, outbox: &mut Outbox) -> Next {
         self.writer.finish(outbox);
-        if !self.tail.is_ended() || self.tail.feeders() > 0 {
+        let ended = self.tail.is_ended() || self.cursor.is_archived_to_its_end();
+        if !ended || self.tail.feeders() > 0 {
             self.quiet = None;
             return Next::Wait(seen);
         }
@@ -291,7 +308,22 @@ impl Subscription {
         } else {
             self.writer.stop_chunks(outbox);
         }
-        outbox.text(&reply::plain(reply::LOG, "history_done", &self.target));
+        if self.cursor.trouble().is_none() {
+            outbox.text(&reply::plain(reply::LOG, "history_done", &self.target));
+        }
+        self.tell(outbox);
+    }
+
+    /// Says once that the archive could not be read: in the place of `history_done`, so that a history with a part missing never
+    /// looks whole.
+    fn tell(&mut self, outbox: &mut Outbox) {
+        let Some(trouble) = self.cursor.trouble().filter(|_| !self.told) else { return };
+        let error =
+            format!("load history failed: what is shown is what this gateway has; subscribe again for the rest: {trouble}");
+        self.told = true;
+        self.metrics.errors.increment(1);
+        self.writer.finish(outbox);
+        outbox.text(&reply::error(reply::LOG, &self.target, &error));
     }
 
     fn note_lag(&mut self, lag: u64) {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `OUT_OF_ORDER` | seqs are missing between the sender's mark and the first event, and are waited for: the mark stays where it was |
 //! | else `REJECTED` | there are events, and all are rejected |
-//! | else `PARTIAL_ACCEPTED` | some events are rejected, or a seq is missing after the first event and the mark stays below it |
+//! | else `PARTIAL_ACCEPTED` | some events are rejected, or a seq is missing after the first event and the mark stays below it; or, where the answer waits for a sink, some are not there yet |
 //! | else `ACCEPTED` | every event is stored or was before, and the mark is the highest seq (no event: the mark as it was) |
 //!
 //! `expected_seq` is `last_accepted_seq + 1`. `rejected_seqs` are the seqs of the dead letters, rising; 0 stands for events whose
@@ -51,6 +51,8 @@ pub(crate) struct Tally {
     rejected: u64,
     rejected_seqs: Vec<u64>,
     reasons: Vec<(u64, DeadReason)>,
+    /// Events that are stored, while the sink that the answer waits for does not have them yet.
+    pub(crate) late: u64,
     /// The lowest and the highest seq.
     pub(crate) span: Option<(u64, u64)>,
 }
@@ -68,10 +70,20 @@ impl Tally {
                 }
                 EventFate::Dead => self.reject(*sent),
             }
-            if sent.seq > 0 {
-                let (lowest, highest) = self.span.unwrap_or((sent.seq, sent.seq));
-                self.span = Some((lowest.min(sent.seq), highest.max(sent.seq)));
-            }
+            self.widen(sent.seq);
+        }
+    }
+
+    /// Takes note of an event of which nothing is said yet.
+    pub(crate) fn hold(&mut self, sent: Sent) {
+        self.late += 1;
+        self.widen(sent.seq);
+    }
+
+    fn widen(&mut self, seq: u64) {
+        if seq > 0 {
+            let (lowest, highest) = self.span.unwrap_or((seq, seq));
+            self.span = Some((lowest.min(seq), highest.max(seq)));
         }
     }
 
@@ -105,9 +117,9 @@ impl Tally {
         let highest = self.span.map_or(answer.mark, |(_, highest)| highest);
         let status = if answer.waits {
             Status::OutOfOrder
-        } else if self.rejected > 0 && accepted == 0 {
+        } else if self.rejected > 0 && accepted == 0 && self.late == 0 {
             Status::Rejected
-        } else if self.rejected > 0 || answer.mark < highest {
+        } else if self.rejected > 0 || self.late > 0 || answer.mark < highest {
             Status::PartialAccepted
         } else {
             Status::Accepted
@@ -142,6 +154,12 @@ impl Tally {
         }
         if answer.waits {
             let _ = write!(message, "seq {missing} is missing before the first event; it is waited for up to a second. ");
+        } else if self.late > 0 {
+            let _ = write!(
+                message,
+                "{} stored, but not delivered yet; send seq {missing} and what follows again. ",
+                events(self.late)
+            );
         } else if answer.mark < highest {
             let _ = write!(message, "seq {missing} is missing; send it, then what follows, again. ");
         }

@@ -11,8 +11,11 @@
 //!
 //! Rejected events count like accepted ones: they are passed.
 
+use std::collections::BTreeMap;
+
 use crate::clock::Millis;
 use crate::id::AgentId;
+use crate::store::Position;
 use crate::store::events::recent::Recent;
 
 use super::ranges::Ranges;
@@ -26,6 +29,9 @@ pub(crate) const FORGET_AFTER: Millis = 600_000;
 
 /// How many holes are remembered at least, over all agents; each takes about 100 bytes.
 const HOLES: usize = 16_384;
+
+/// How many seqs of a stream may wait to be delivered.
+const MAX_LATE: usize = 65_536;
 
 /// The holes that are waited for, of all agents.
 #[derive(Debug)]
@@ -85,6 +91,8 @@ pub(crate) struct StreamMark {
     mark: Option<u64>,
     /// What has come above it in this stream.
     beyond: Ranges,
+    /// Seqs that are stored and not delivered yet, where that matters, and all above them; each with its event's position.
+    late: BTreeMap<u64, Position>,
 }
 
 impl StreamMark {
@@ -92,11 +100,12 @@ impl StreamMark {
     pub(crate) fn handshake(&mut self, last_known_seq: u64) {
         self.mark = Some(last_known_seq);
         self.beyond.clear();
+        self.late.clear();
     }
 
     /// What to answer where nothing was sent.
     pub(crate) fn unmoved(&self) -> Answer {
-        Answer { mark: self.mark.unwrap_or(0), waits: false }
+        Answer { mark: self.mark.unwrap_or(0).min(self.ceiling()), waits: false }
     }
 
     /// Takes note of events that are on disk now. A seq of 0 stands for none.
@@ -109,9 +118,37 @@ impl StreamMark {
         self.beyond.forget_through(mark);
     }
 
+    /// As [`StreamMark::bring`], of events that count only once they lie before `cursor`: those that do not, and all seqs above them,
+    /// wait, and are brought with a later batch.
+    ///
+    /// # Errors
+    /// How many wait: too many.
+    pub(crate) fn bring_late(&mut self, events: impl Iterator<Item = (u64, Position)>, cursor: Position) -> Result<(), usize> {
+        for (seq, position) in events.filter(|(seq, _)| *seq > 0) {
+            let of = self.late.entry(seq).or_default();
+            *of = position.max(*of);
+        }
+        // Without a handshake nothing is known of what lies before the first event.
+        if let Some((&lowest, _)) = self.late.first_key_value() {
+            self.mark.get_or_insert(lowest - 1);
+        }
+        let mut there = Vec::new();
+        while let Some(first) = self.late.first_entry().filter(|first| *first.get() < cursor) {
+            there.push(first.remove_entry().0);
+        }
+        self.bring(there.into_iter());
+        if self.late.len() > MAX_LATE { Err(self.late.len()) } else { Ok(()) }
+    }
+
+    /// The mark that no answer may exceed.
+    fn ceiling(&self) -> u64 {
+        self.late.first_key_value().map_or(u64::MAX, |(lowest, _)| lowest.saturating_sub(1))
+    }
+
     /// What to answer to events whose lowest and highest seqs are `span`, all of them brought; to none, if they have no seqs.
     pub(crate) fn answer(&mut self, agent: &AgentId, span: Option<(u64, u64)>, holes: &mut Holes, now: Millis) -> Answer {
         let Some((lowest, highest)) = span else { return self.unmoved() };
+        let highest = highest.min(self.ceiling());
         let mark = self.mark.unwrap_or(0);
         match self.beyond.first() {
             Some((first, last)) if first == mark.saturating_add(1) || holes.is_real(agent, mark, first, now) => {

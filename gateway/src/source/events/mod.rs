@@ -8,6 +8,7 @@ mod ack;
 pub mod decode;
 pub mod digest;
 mod mark;
+mod outlive;
 pub mod payload;
 pub mod push;
 mod ranges;
@@ -26,6 +27,8 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tonic::Status;
 
+pub use self::outlive::Outlive;
+
 use self::ack::{Sent, Tally};
 use self::decode::{decode_event, named_agent};
 use self::mark::{Holes, StreamMark};
@@ -33,7 +36,7 @@ use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::id::{AgentId, Id};
 use crate::store::events::{Commit, EventFate, EventLog};
-use crate::store::{SpaceGate, StoreError};
+use crate::store::{Position, SpaceGate, StoreError};
 
 /// Batches of more bytes than this are decoded on a thread that may be kept busy.
 const DECODE_ASIDE_BYTES: usize = 256 << 10;
@@ -48,6 +51,7 @@ pub struct EventIngest {
     clock: Clock,
     max_event_bytes: usize,
     memory: Budget,
+    outlive: Option<Outlive>,
     #[expect(clippy::disallowed_types, reason = "see above")]
     holes: Mutex<Holes>,
 }
@@ -57,7 +61,13 @@ impl EventIngest {
     /// rejected. Until they are on disk they take `memory`.
     #[must_use]
     pub fn new(log: EventLog, gate: SpaceGate, clock: Clock, max_event_bytes: usize, memory: Budget) -> Self {
-        Self { log, gate, clock, max_event_bytes, memory, holes: Default::default() }
+        Self { log, gate, clock, max_event_bytes, memory, outlive: None, holes: Default::default() }
+    }
+
+    /// Answers wait for a sink, too.
+    #[must_use]
+    pub fn outliving(self, outlive: Option<Outlive>) -> Self {
+        Self { outlive, ..self }
     }
 
     /// Lets a stream in, or a batch on it: `RESOURCE_EXHAUSTED` while the disk is almost full.
@@ -88,8 +98,11 @@ impl EventIngest {
         let sent = events.iter().map(Sent::from).collect();
         let (reply, fates) = oneshot::channel();
         let permit: Option<Box<dyn Send>> = Some(Box::new((memory, slot)));
-        self.log.submit(Commit { agent: agent.clone(), events, reply, permit }).await.map_err(|error| refusal(&error))?;
-        Ok(Underway { sent, fates })
+        let (tell, told) = oneshot::channel();
+        let (positions, told) = if self.outlive.is_some() { (Some(tell), Some(told)) } else { (None, None) };
+        let commit = Commit { agent: agent.clone(), events, reply, positions, permit };
+        self.log.submit(commit).await.map_err(|error| refusal(&error))?;
+        Ok(Underway { sent, fates, positions: told })
     }
 
     /// Makes the answer to what is in `tally`, all of which has been brought to `mark`.
@@ -111,15 +124,32 @@ fn cost(batch: &EventBatch) -> usize {
 struct Underway {
     sent: Vec<Sent>,
     fates: oneshot::Receiver<Result<Vec<EventFate>, StoreError>>,
+    /// Where the events lie, if that matters.
+    positions: Option<oneshot::Receiver<Vec<Position>>>,
 }
 
 impl Underway {
-    /// Waits until the batch is on disk, and adds it to `tally` and `mark`.
-    async fn arrive(self, tally: &mut Tally, mark: &mut StreamMark) -> Result<(), Status> {
+    /// Waits until the batch is on disk, and where answers wait for a sink, until that has it or time is up. Adds what is there to
+    /// `tally` and `mark`.
+    async fn arrive(self, ingest: &EventIngest, tally: &mut Tally, mark: &mut StreamMark) -> Result<(), Status> {
         let fates = self.fates.await.unwrap_or(Err(StoreError::Closed)).map_err(|error| refusal(&error))?;
-        tally.add(&self.sent, &fates);
-        mark.bring(self.sent.iter().map(|sent| sent.seq));
-        Ok(())
+        let (Some(outlive), Some(positions)) = (&ingest.outlive, self.positions) else {
+            tally.add(&self.sent, &fates);
+            mark.bring(self.sent.iter().map(|sent| sent.seq));
+            return Ok(());
+        };
+        let positions = positions.await.map_err(|_| refusal(&StoreError::Closed))?;
+        let last = positions.iter().copied().max().unwrap_or(0);
+        // Time that is up for one batch of an answer is up for the others.
+        let cursor = outlive.wait(last, tally.late == 0).await;
+        for ((sent, fate), position) in self.sent.iter().zip(&fates).zip(&positions) {
+            if *position < cursor { tally.add(&[*sent], &[*fate]) } else { tally.hold(*sent) }
+        }
+        mark.bring_late(self.sent.iter().map(|sent| sent.seq).zip(positions), cursor).map_err(|full| {
+            Status::unavailable(format!(
+                "{full} events of this stream are stored and wait for the sink; open another stream and send again"
+            ))
+        })
     }
 }
 
@@ -160,7 +190,7 @@ impl Sender {
 /// Why events were not taken, as a status. Whatever it is, what has not been acknowledged is to be sent again.
 fn refusal(error: &StoreError) -> Status {
     match error {
-        StoreError::Full { .. } => Status::resource_exhausted(error.to_string()),
+        StoreError::Full { .. } | StoreError::Undelivered { .. } => Status::resource_exhausted(error.to_string()),
         _ => Status::unavailable(error.to_string()),
     }
 }

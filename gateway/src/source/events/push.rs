@@ -37,7 +37,7 @@ where
             Some(Payload::Batch(batch)) => {
                 began = Instant::now();
                 if let Some(agent) = sender.of_batch(&batch.events)? {
-                    ingest.submit(agent, batch, None).await?.arrive(&mut tally, &mut mark).await?;
+                    ingest.submit(agent, batch, None).await?.arrive(ingest, &mut tally, &mut mark).await?;
                 }
             }
             None => {}

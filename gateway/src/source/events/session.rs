@@ -128,7 +128,7 @@ impl Session {
         let mut tally = Tally::default();
         let mut sender = None;
         if let Some((agent, underway)) = underway {
-            underway.arrive(&mut tally, &mut self.mark).await?;
+            underway.arrive(&self.ingest, &mut tally, &mut self.mark).await?;
             sender = Some(agent);
         }
         tally.count(PROTOCOL);

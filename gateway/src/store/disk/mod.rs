@@ -35,7 +35,9 @@ pub trait Disk: Send + Sync + 'static {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// Unlinks a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Makes creations and removals in a folder durable.
+    /// Gives a file another name in its folder, in place of a file that has that name.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Makes creations, removals and renamings in a folder durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
     /// The space of the file system that holds `dir`.
     fn space(&self, dir: &Path) -> io::Result<Space>;

@@ -30,6 +30,7 @@ struct State {
     rng: StdRng,
     ops: u64,
     fail_at: Option<u64>,
+    die_at: Option<u64>,
     full: bool,
     lying: bool,
     /// Power has failed: whoever still has this view gets errors.
@@ -140,7 +141,7 @@ impl SimDisk {
     }
 
     fn with(rng: StdRng, lying: bool, dirs: BTreeMap<PathBuf, BTreeMap<String, Name>>, inodes: Vec<Inode>) -> Self {
-        let state = State { rng, ops: 0, fail_at: None, full: false, lying, dead: false, dirs, inodes };
+        let state = State { rng, ops: 0, fail_at: None, die_at: None, full: false, lying, dead: false, dirs, inodes };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -175,6 +176,16 @@ impl SimDisk {
         self.state.lock().fail_at = Some(op);
     }
 
+    /// The power fails before the operation of that index: it and all that follow fail and do nothing.
+    pub(crate) fn die_at(&self, op: u64) {
+        self.state.lock().die_at = Some(op);
+    }
+
+    /// Whether the power has failed.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.state.lock().dead
+    }
+
     /// From now on there is no free space, or there is again.
     pub(crate) fn enospc(&self, full: bool) {
         self.state.lock().full = full;
@@ -203,6 +214,7 @@ impl SimDisk {
         let mut state = self.state.lock();
         let op = state.ops;
         state.ops += 1;
+        state.dead |= state.die_at.is_some_and(|at| at <= op);
         let fails = state.dead || state.fail_at == Some(op);
         let result = if fails { Err(io::Error::other("simulated failure")) } else { Ok(()) };
         (state, result)
@@ -270,6 +282,17 @@ impl Disk for SimDisk {
         state.inode(path)?;
         let (names, name) = state.place(path)?;
         names.entry(name).or_default().since.push(None);
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (mut state, ok) = self.begin();
+        ok?;
+        let inode = state.inode(from)?;
+        for (path, is) in [(from, None), (to, Some(inode))] {
+            let (names, name) = state.place(path)?;
+            names.entry(name).or_default().since.push(is);
+        }
         Ok(())
     }
 

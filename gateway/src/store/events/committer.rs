@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::known::{ByEvent, DeadKey, IndexBatch, Known};
-use super::record;
 use super::{Commit, DeadReason, EventFate, Incoming, IncomingEvent};
+use super::{identity, record};
 use crate::id::AgentId;
 use crate::store::index::record::{KnownEvent, encode_known_event};
 use crate::store::index::{self, EventEntry, Index};
@@ -45,6 +45,18 @@ pub struct Committer {
     #[cfg(test)]
     pub(super) answers_early: bool,
 }
+
+/// Where an event is told of.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// In a frame of the group that is being written.
+    Frame(usize),
+    /// In one that was there before.
+    At(Position),
+}
+
+/// What becomes of the events of each commit.
+type Judged = Vec<Vec<(EventFate, Place)>>;
 
 /// What a group appends.
 #[derive(Default)]
@@ -91,15 +103,12 @@ impl Committer {
         let appended = self.append(&group);
         #[cfg(test)]
         if self.answers_early {
-            answer(group, appended.as_ref().map(|(fates, _)| fates.clone()).map_err(Clone::clone));
+            answer(group, appended.as_ref().map(|(judged, _)| (judged.clone(), Vec::new())).map_err(Clone::clone));
             let _ = appended.and_then(|(_, appended)| self.sync(appended));
             return;
         }
-        let fates = appended.and_then(|(fates, appended)| {
-            self.sync(appended)?;
-            Ok(fates)
-        });
-        answer(group, fates);
+        let judged = appended.and_then(|(judged, appended)| Ok((judged, self.sync(appended)?)));
+        answer(group, judged);
     }
 
     /// Appends marks of events whose segment is about to go, so that repeats of them are still known; syncs them.
@@ -109,26 +118,26 @@ impl Committer {
     pub fn remember(&mut self, events: &[KnownEvent]) -> Result<(), StoreError> {
         let mut plan = Plan::default();
         for event in events {
-            // A name that was used again meanwhile belongs to a younger event.
-            if self.find(&event.agent, &event.event_id)?.is_some_and(|entry| entry.digest == event.digest) {
-                plan.events.insert(&event.agent, event.event_id.clone(), (plan.frames.len(), event.digest));
+            // One whose segment has gone meanwhile is not to come back.
+            if self.find(&event.agent, &event.name)?.is_some_and(|entry| entry.digest == event.digest) {
+                plan.events.insert(&event.agent, event.name.clone(), (plan.frames.len(), event.digest));
                 plan.frames.push((EVENT_MARK, [encode_known_event(event), Bytes::new()]));
             }
         }
         let appended = self.write(plan)?;
-        self.sync(appended)
+        self.sync(appended).map(drop)
     }
 
     /// Finds the repeats and appends the rest. Returns what becomes of each event of each commit, once that is synced.
-    fn append(&mut self, group: &[Commit]) -> Result<(Vec<Vec<EventFate>>, Appended), StoreError> {
+    fn append(&mut self, group: &[Commit]) -> Result<(Judged, Appended), StoreError> {
         let mut plan = Plan::default();
-        let mut fates = Vec::with_capacity(group.len());
+        let mut judged = Vec::with_capacity(group.len());
         for commit in group {
             let of_commit: Result<Vec<_>, _> =
                 commit.events.iter().map(|event| self.judge(&commit.agent, event, &mut plan)).collect();
-            fates.push(of_commit?);
+            judged.push(of_commit?);
         }
-        Ok((fates, self.write(plan)?))
+        Ok((judged, self.write(plan)?))
     }
 
     /// Writes what is planned.
@@ -138,6 +147,7 @@ impl Committer {
         }
         let drafts: Vec<_> = plan.frames.iter().map(|(kind, parts)| FrameDraft { kind: *kind, parts }).collect();
         let mut positions = Vec::with_capacity(drafts.len());
+        let events = plan.frames.iter().filter(|(kind, _)| *kind == EVENT).count();
         if !drafts.is_empty() {
             self.writer.append(&drafts, &mut positions).inspect_err(|error| {
                 // A full disk may be emptied; any other failure is a broken disk, on which nothing may be promised.
@@ -146,51 +156,56 @@ impl Committer {
                 }
             })?;
         }
+        self.log.count_records(events as u64);
         Ok(Appended { plan, positions })
     }
 
     /// What becomes of one event, once all that is planned is on disk.
-    fn judge(&mut self, agent: &AgentId, event: &Incoming, plan: &mut Plan) -> Result<EventFate, StoreError> {
+    fn judge(&mut self, agent: &AgentId, event: &Incoming, plan: &mut Plan) -> Result<(EventFate, Place), StoreError> {
         match event {
             Incoming::Event(event) => self.judge_event(agent, event, plan),
             Incoming::Dead { seq, event_id, reason, raw } => {
                 let digest = xxh3_64(raw);
                 let key = (agent.clone(), *seq, digest);
+                let mut place = Place::At(0);
                 if !self.known.has_dead(&key) && plan.dead.insert(key) {
+                    place = Place::Frame(plan.frames.len());
                     let names = [agent.as_str(), event_id.as_deref().unwrap_or("")];
                     plan.push(DEAD_LETTER, Some(*reason), *seq, digest, names, raw);
                 }
-                Ok(EventFate::Dead)
+                Ok((EventFate::Dead, place))
             }
         }
     }
 
-    fn judge_event(&self, agent: &AgentId, event: &IncomingEvent, plan: &mut Plan) -> Result<EventFate, StoreError> {
+    fn judge_event(&self, agent: &AgentId, event: &IncomingEvent, plan: &mut Plan) -> Result<(EventFate, Place), StoreError> {
         let IncomingEvent { event_id, seq, digest, raw } = event;
-        let before = match plan.events.get(agent, event_id) {
-            Some((_, digest)) => Some(*digest),
-            None => self.find(agent, event_id)?.map(|entry| entry.digest),
+        let name = identity::name(event_id, *seq, *digest);
+        let before = match plan.events.get(agent, &name) {
+            Some((frame, digest)) => Some((*digest, Place::Frame(*frame))),
+            None => self.find(agent, &name)?.map(|entry| (entry.digest, Place::At(entry.position))),
         };
         match before {
-            Some(before) if before == *digest => return Ok(EventFate::Repeated),
-            Some(_) if !is_reused_name(event_id, *seq) => return Ok(EventFate::Conflict),
-            _ => {}
+            Some((before, place)) if before == *digest => return Ok((EventFate::Repeated, place)),
+            Some((_, place)) => return Ok((EventFate::Conflict, place)),
+            None => {}
         }
-        plan.events.insert(agent, event_id.clone(), (plan.frames.len(), *digest));
+        let place = Place::Frame(plan.frames.len());
+        plan.events.insert(agent, name.into(), (plan.frames.len(), *digest));
         plan.push(EVENT, None, *seq, *digest, [agent.as_str(), event_id], raw);
-        Ok(EventFate::Stored)
+        Ok((EventFate::Stored, place))
     }
 
-    /// The event's entry, if the log has it: what retention has removed is forgotten.
-    fn find(&self, agent: &AgentId, event_id: &str) -> Result<Option<EventEntry>, StoreError> {
-        let entry = self.known.find(&*self.index, agent, event_id)?;
+    /// The entry of the event of that [`identity::name`], if the log has it: what retention has removed is forgotten.
+    fn find(&self, agent: &AgentId, name: &str) -> Result<Option<EventEntry>, StoreError> {
+        let entry = self.known.find(&*self.index, agent, name)?;
         Ok(entry.filter(|entry| entry.position >= self.log.start()))
     }
 
-    /// Syncs what was appended, and then remembers it.
-    fn sync(&mut self, Appended { plan, positions }: Appended) -> Result<(), StoreError> {
+    /// Syncs what was appended, and then remembers it. Returns where each frame lies.
+    fn sync(&mut self, Appended { plan, positions }: Appended) -> Result<Vec<Position>, StoreError> {
         if positions.is_empty() {
-            return Ok(());
+            return Ok(positions);
         }
         let started = Instant::now();
         let synced = self.log.sync()?;
@@ -207,7 +222,7 @@ impl Committer {
         plan.dead.into_iter().for_each(|key| self.known.add_dead(key));
         self.known.advance(synced);
         self.synced.send_replace(synced);
-        Ok(())
+        Ok(positions)
     }
 
     /// The log, to be read.
@@ -238,15 +253,20 @@ impl Committer {
     }
 }
 
-/// Whether the event's name is the one that stock agents use again after a reset: `evt-` and its own seq.
-fn is_reused_name(event_id: &str, seq: u64) -> bool {
-    event_id.strip_prefix("evt-").is_some_and(|number| number == seq.to_string())
-}
-
-fn answer(group: Vec<Commit>, fates: Result<Vec<Vec<EventFate>>, StoreError>) {
-    match fates {
+fn answer(group: Vec<Commit>, judged: Result<(Judged, Vec<Position>), StoreError>) {
+    let (judged, positions) = match judged {
+        Ok(judged) => judged,
         // Who has gone away meanwhile needs no answer.
-        Ok(fates) => group.into_iter().zip(fates).for_each(|(commit, fates)| drop(commit.reply.send(Ok(fates)))),
-        Err(error) => group.into_iter().for_each(|commit| drop(commit.reply.send(Err(error.clone())))),
+        Err(error) => return group.into_iter().for_each(|commit| drop(commit.reply.send(Err(error.clone())))),
+    };
+    let position = |place| match place {
+        Place::Frame(frame) => positions.get(frame).copied().unwrap_or(Position::MAX),
+        Place::At(position) => position,
+    };
+    for (commit, judged) in group.into_iter().zip(judged) {
+        if let Some(reply) = commit.positions {
+            let _ = reply.send(judged.iter().map(|(_, place)| position(*place)).collect());
+        }
+        let _ = commit.reply.send(Ok(judged.into_iter().map(|(fate, _)| fate).collect()));
     }
 }

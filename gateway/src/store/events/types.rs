@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::id::AgentId;
-use crate::store::StoreError;
+use crate::store::{Position, StoreError};
 
 /// An event that may be accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,6 +140,9 @@ pub struct Commit {
     pub events: Vec<Incoming>,
     /// Gets the fate of each event, in the same order, after a sync that covers them all; or why there is none.
     pub reply: oneshot::Sender<Result<Vec<EventFate>, StoreError>>,
+    /// Gets the positions of the events before `reply` gets their fates: those of the frames that tell of them, at most. Where an
+    /// event's own segment is gone, that of its mark; 0 for a dead letter that was there before.
+    pub positions: Option<oneshot::Sender<Vec<Position>>>,
     /// The memory that the events take, given back when this is dropped.
     pub permit: Option<Box<dyn Send>>,
 }

@@ -121,6 +121,7 @@ impl Writer {
         let drafts: Vec<FrameDraft<'_>> =
             bodies.iter().map(|(kind, parts)| FrameDraft { kind: *kind, parts: parts.as_slice() }).collect();
         let positions = self.append(&drafts)?;
+        self.log.count_records(writes.iter().map(records_of).sum());
         metrics::histogram!("arcgate_line_write_bytes").record(size_of(&writes) as f64);
         let mut positions = positions.into_iter();
         let updates = writes.into_iter().map(|write| publish(write, &mut positions)).collect();
@@ -149,6 +150,15 @@ fn bytes_of(block: &Block) -> usize {
         Content::Text { bytes, .. } => bytes.len(),
         Content::Gap { .. } => 0,
     }
+}
+
+/// How many records a follower of the log finds in a write: as many as `sink::feed` counts.
+fn records_of(write: &StreamWrite) -> u64 {
+    let of_block = |block: &Block| match block.content {
+        Content::Text { .. } => u64::from(block.lines),
+        Content::Gap { .. } => 1,
+    };
+    write.blocks.iter().map(of_block).sum::<u64>() + u64::from(write.mark && write.record.ended)
 }
 
 fn frames_of(write: &StreamWrite) -> impl Iterator<Item = Result<(FrameKind, [Bytes; 2]), FormatError>> {

@@ -46,7 +46,7 @@ fn fill(path: &Path) {
     let dead = Incoming::Dead { seq: 3, event_id: None, reason: DeadReason::NoId, raw: Bytes::new() };
     let (reply, fates) = oneshot::channel();
     let agent = Id::parse("agent").unwrap();
-    let commit = Commit { agent, events: vec![event("a"), dead, event("b")], reply, permit: None };
+    let commit = Commit { agent, events: vec![event("a"), dead, event("b")], reply, positions: None, permit: None };
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(events.submit(commit)).unwrap();
     fates.blocking_recv().unwrap().unwrap();
     events.close();

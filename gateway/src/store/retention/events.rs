@@ -60,7 +60,7 @@ pub trait EventSegments {
 }
 
 /// Removes the segments that end at or before `before`, one after the other. With a `window`, the least busy agents' events that
-/// are not older than it stay known; without, all are forgotten. `known_since` is raised to the time of the newest event that is.
+/// are not older than it stay known; without, all are forgotten. `known_since` is raised to the time of the newest event that is. `leaving` is told of each segment just before it goes.
 ///
 /// # Errors
 /// What log or index say; segments before the failing one are gone, it and those after it are there.
@@ -70,12 +70,14 @@ pub fn remove(
     before: Position,
     window: Option<Millis>,
     known_since: &mut Millis,
+    leaving: &dyn Fn(&SegmentInfo),
 ) -> Result<Removed, StoreError> {
     let mut removed = Removed::default();
     let segments = log.segments();
     let since = window.map(|window| super::plan::newest(&segments).saturating_sub(window));
     for segment in segments.iter().filter(|segment| segment.end <= before) {
         removed.kept += forget(log, index, segment, since, known_since)?;
+        leaving(segment);
         log.trim(segment.end)?;
         removed.segments += 1;
         removed.bytes += segment.end - segment.start;
@@ -98,15 +100,15 @@ fn forget(
     };
     let (mut keys, mut marks, mut kept) = (Vec::new(), Vec::new(), 0);
     log.entries(segment, &mut |seen| {
-        let KnownEvent { agent, event_id, received, .. } = &seen.event;
-        // An id that was used again (I3's exception) belongs to a younger frame now.
-        let known = index.event(agent, event_id)?.is_some_and(|entry| entry.position == seen.position);
+        let KnownEvent { agent, name, received, .. } = &seen.event;
+        // A mark that a crash of retention has left twice counts once.
+        let known = index.event(agent, name)?.is_some_and(|entry| entry.position == seen.position);
         match () {
             () if !known => {}
             () if *received >= since && remembered.contains(agent) => marks.push(seen.event),
             () => {
                 *known_since = (*known_since).max(*received);
-                keys.push((agent.clone(), event_id.clone()));
+                keys.push((agent.clone(), name.clone()));
             }
         }
         if keys.len() >= AT_ONCE {

@@ -59,14 +59,20 @@ pub trait LineSegments {
     fn trim(&self, before: Position) -> Result<Position, StoreError>;
 }
 
-/// Removes the segments that end at or before `before`, one after the other.
+/// Removes the segments that end at or before `before`, one after the other. `leaving` is told of each just before it goes.
 ///
 /// # Errors
 /// What log or index say; segments before the failing one are gone, it and those after it are there.
-pub fn remove(log: &impl LineSegments, index: &dyn Index, before: Position) -> Result<Removed, StoreError> {
+pub fn remove(
+    log: &impl LineSegments,
+    index: &dyn Index,
+    before: Position,
+    leaving: &dyn Fn(&SegmentInfo),
+) -> Result<Removed, StoreError> {
     let mut removed = Removed::default();
     for segment in log.segments().iter().filter(|segment| segment.end <= before) {
         removed.kept += forget(log, index, segment)?;
+        leaving(segment);
         log.trim(segment.end)?;
         removed.segments += 1;
         removed.bytes += segment.end - segment.start;

@@ -23,6 +23,7 @@ use self::lines::LineSegments;
 use self::plan::{Plan, RetentionSettings, Stored};
 use super::disk::Space;
 use super::index::Index;
+use super::segment::{LogKind, SegmentInfo};
 use super::{Position, StoreError};
 use crate::clock::Millis;
 
@@ -52,6 +53,9 @@ pub struct Report {
     pub dedup_window: Millis,
 }
 
+/// Hears of a segment of one of the logs.
+pub type Leaving = Box<dyn Fn(LogKind, &SegmentInfo) + Send>;
+
 /// Both logs' retention. One thread calls [`Retention::pass`] now and then.
 pub struct Retention<L, E> {
     /// The settings.
@@ -66,6 +70,8 @@ pub struct Retention<L, E> {
     pub clock: ClockWatch,
     /// No event that was received after this moment has been forgotten. Only grows; the caller keeps it over restarts.
     pub known_since: Millis,
+    /// Is told of each segment just before it goes: whoever has not read it yet never will.
+    pub leaving: Leaving,
 }
 
 impl<L: LineSegments, E: EventSegments> Retention<L, E> {
@@ -87,11 +93,15 @@ impl<L: LineSegments, E: EventSegments> Retention<L, E> {
             index_bytes,
         };
         let plan = Plan::make(&stored, &self.settings, space, paused.is_some());
-        let lines = lines::remove(&self.lines, &*self.index, plan.lines_before)?;
-        let mut events = events::remove(&self.events, &*self.index, plan.events_before, None, &mut self.known_since)?;
+        let lines_leave = |segment: &SegmentInfo| (self.leaving)(LogKind::Lines, segment);
+        let events_leave = |segment: &SegmentInfo| (self.leaving)(LogKind::Events, segment);
+        let known_since = &mut self.known_since;
+        let lines = lines::remove(&self.lines, &*self.index, plan.lines_before, &lines_leave)?;
+        let mut events = events::remove(&self.events, &*self.index, plan.events_before, None, known_since, &events_leave)?;
         if plan.events_over_budget > plan.events_before {
             let window = self.settings.dedup_window;
-            let more = events::remove(&self.events, &*self.index, plan.events_over_budget, Some(window), &mut self.known_since)?;
+            let before = plan.events_over_budget;
+            let more = events::remove(&self.events, &*self.index, before, Some(window), known_since, &events_leave)?;
             events = Removed {
                 segments: events.segments + more.segments,
                 bytes: events.bytes + more.bytes,

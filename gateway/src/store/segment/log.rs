@@ -52,6 +52,8 @@ pub(super) struct Shared {
     pub(super) synced: AtomicU64,
     /// When the newest frame was received. Moved by the writer only.
     pub(super) newest: AtomicI64,
+    /// See [`SegmentLog::records`].
+    pub(super) records: AtomicU64,
     /// Held by whoever syncs a file, so that no sync is taken for good that came after a failed one.
     pub(super) syncing: Mutex<()>,
     /// Held by whoever trims.
@@ -148,6 +150,17 @@ impl SegmentLog {
     #[must_use]
     pub fn synced(&self) -> Position {
         self.shared.synced.load(Ordering::Acquire)
+    }
+
+    /// How many records (lines, gaps, ends of logs, events) have been appended since the log was opened.
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.shared.records.load(Ordering::Relaxed)
+    }
+
+    /// Counts records for [`SegmentLog::records`]; whoever appends frames knows what they hold.
+    pub fn count_records(&self, records: u64) {
+        self.shared.records.fetch_add(records, Ordering::Relaxed);
     }
 
     /// Returns once all that was appended before the call is on stable storage, and says where that ends. Appends go on

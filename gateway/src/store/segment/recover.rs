@@ -118,6 +118,7 @@ impl SegmentLog {
             appended: AtomicU64::new(end),
             synced: AtomicU64::new(end),
             newest: AtomicI64::new(newest),
+            records: AtomicU64::new(0),
             syncing: Mutex::new(()),
             trimming: Mutex::new(()),
             poisoned: OnceLock::new(),

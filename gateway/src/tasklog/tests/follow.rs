@@ -84,7 +84,7 @@ impl Gateway {
             Incoming::Event(IncomingEvent { event_id: name.into(), seq: seq as u64 + 1, digest: 1, raw })
         });
         let (reply, fates) = oneshot::channel();
-        let commit = Commit { agent: agent(), events: incoming.collect(), reply, permit: None };
+        let commit = Commit { agent: agent(), events: incoming.collect(), reply, positions: None, permit: None };
         self.events.submit(commit).await.unwrap();
         fates.await.unwrap().unwrap();
         *self.events.synced().borrow()

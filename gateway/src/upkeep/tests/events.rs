@@ -12,7 +12,8 @@ use crate::store::retention::plan::RetentionSettings;
 fn store(open: &Open, agent: &str, event_id: &str) -> EventFate {
     let event = IncomingEvent { event_id: event_id.into(), seq: 1, digest: 7, raw: Bytes::from(vec![b'x'; 100]) };
     let (reply, fates) = oneshot::channel();
-    let commit = Commit { agent: Id::parse(agent).unwrap(), events: vec![Incoming::Event(event)], reply, permit: None };
+    let commit =
+        Commit { agent: Id::parse(agent).unwrap(), events: vec![Incoming::Event(event)], reply, positions: None, permit: None };
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         open.events.submit(commit).await.unwrap();
@@ -21,7 +22,7 @@ fn store(open: &Open, agent: &str, event_id: &str) -> EventFate {
 }
 
 /// Stores events of `busy` until the log has `count` more segments.
-fn fill(open: &Open, name: &str, count: usize) {
+pub(super) fn fill(open: &Open, name: &str, count: usize) {
     let before = open.events.segments().segments().last().unwrap().start;
     let newer = || open.events.segments().segments().iter().filter(|segment| segment.start > before).count();
     let mut n = 0;

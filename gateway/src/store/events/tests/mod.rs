@@ -41,7 +41,7 @@ fn event(event_id: &str, seq: u64, content: u64) -> Incoming {
 
 fn commit(agent: AgentId, events: Vec<Incoming>) -> (Commit, Fates) {
     let (reply, fates) = oneshot::channel();
-    (Commit { agent, events, reply, permit: None }, fates)
+    (Commit { agent, events, reply, positions: None, permit: None }, fates)
 }
 
 /// A committer over a disk and an index in memory.

@@ -2,10 +2,19 @@
 
 use std::time::Duration;
 
-/// Waits that double from [`Backoff::FIRST`] to [`Backoff::LONGEST`], each shortened by up to half at random.
-#[derive(Debug, Default)]
+/// Waits that double from the first to the longest, each shortened by up to half at random.
+#[derive(Debug)]
 pub struct Backoff {
+    first: Duration,
+    longest: Duration,
     failures: u32,
+}
+
+impl Default for Backoff {
+    /// From [`Backoff::FIRST`] to [`Backoff::LONGEST`].
+    fn default() -> Self {
+        Self::between(Self::FIRST, Self::LONGEST)
+    }
 }
 
 impl Backoff {
@@ -14,10 +23,16 @@ impl Backoff {
     /// The longest wait.
     pub const LONGEST: Duration = Duration::from_secs(5);
 
+    /// Waits from `first` to `longest`, before they are shortened.
+    #[must_use]
+    pub fn between(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, failures: 0 }
+    }
+
     /// The wait after one more failure.
     pub fn wait(&mut self) -> Duration {
-        let full = Self::FIRST.saturating_mul(1 << self.failures.min(10)).min(Self::LONGEST);
-        self.failures += 1;
+        let full = self.first.saturating_mul(1 << self.failures.min(10)).min(self.longest);
+        self.failures = self.failures.saturating_add(1);
         // The low bits of a random UUID are all the chance that is needed here.
         let chance = u32::from(uuid::Uuid::new_v4().as_bytes()[15]);
         full - full / 2 * chance / 255

@@ -1,0 +1,58 @@
+//! When to try again, and what to say of it: once a cause, and once when it is over.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::backoff::Backoff;
+
+/// Failures since the last success.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    backoff: Backoff,
+    said: Option<String>,
+    since: Option<Instant>,
+    until: Option<Instant>,
+}
+
+impl Trouble {
+    /// None yet. Pauses grow from `first` to `longest`.
+    pub(super) fn new((first, longest): (Duration, Duration)) -> Self {
+        Self { backoff: Backoff::between(first, longest), said: None, since: None, until: None }
+    }
+
+    /// Another failure; says whether its cause is to be told.
+    pub(super) fn add(&mut self, why: &str) -> bool {
+        let now = Instant::now();
+        self.since.get_or_insert(now);
+        self.until = Some(now + self.backoff.wait());
+        let news = self.said.as_deref() != Some(why);
+        if news {
+            self.said = Some(why.to_owned());
+        }
+        news
+    }
+
+    /// It works; says how long it has not, if so.
+    pub(super) fn end(&mut self) -> Option<Duration> {
+        let since = self.since.take()?;
+        self.backoff.reset();
+        (self.said, self.until) = (None, None);
+        Some(since.elapsed())
+    }
+
+    /// Whether the last try failed.
+    pub(super) fn is_on(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// When to try again.
+    pub(super) fn until(&self) -> Option<Instant> {
+        self.until
+    }
+
+    /// Whether it is time to try.
+    pub(super) fn may_try(&self) -> bool {
+        self.until.is_none_or(|until| until <= Instant::now())
+    }
+}
