@@ -15,12 +15,11 @@ type Kin = (i32, i32);
 pub(crate) fn signal_family(root: Pid, signal: Signal) {
     let known = processes();
     let group = getpgrp().as_raw_pid();
-    for pid in known.keys().filter(|pid| known[pid].1 == group && descends(&known, **pid, root.as_raw_pid())) {
-        if let Some(pid) = Pid::from_raw(*pid) {
-            let _ = kill_process(pid, signal);
-        }
+    let below = known.iter().filter(|(pid, kin)| kin.1 == group && descends(&known, **pid, root.as_raw_pid()));
+    // The command first: it must not take the end of what it waits for, which we are about to cause, for an end like any other.
+    for pid in std::iter::once(root).chain(below.filter_map(|(pid, _)| Pid::from_raw(*pid))) {
+        let _ = kill_process(pid, signal);
     }
-    let _ = kill_process(root, signal);
 }
 
 /// All processes that `/proc` names; none where there is no such thing.

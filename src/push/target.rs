@@ -19,7 +19,7 @@ pub(crate) enum UplinkError {
     #[error("cannot connect: {0}")]
     Connect(String),
     /// The gateway refused the call or ended it.
-    #[error("{:?}: {}", .0.code(), .0.message())]
+    #[error("{:?}: {}", .0.code(), words_of(.0))]
     Refused(Box<tonic::Status>),
     /// The gateway closed the stream in the middle.
     #[error("the gateway closed the stream")]
@@ -38,9 +38,11 @@ impl UplinkError {
     pub(crate) fn while_waiting(&self) -> String {
         let todo = match self {
             Self::Refused(status) => match status.code() {
-                Code::Unimplemented => "what answers at --server is not the gRPC port of a gateway; check the address",
+                Code::Unimplemented => "what answers there is not the gRPC port of a gateway; check --server",
                 Code::Unauthenticated => "the gateway wants a token that it knows; give --token-file",
                 Code::PermissionDenied => "the token may not do that; give another --token-file",
+                // What else does not speak gRPC breaks the connection; so does a gateway that is killed.
+                Code::Unknown => "they go when the gateway is back; if it is there, check that --server is its gRPC port",
                 _ => "they go when the gateway is back",
             },
             _ => "they go when the gateway is back",
@@ -122,6 +124,11 @@ fn read_token(path: &Path) -> Result<MetadataValue<Ascii>, String> {
     Ok(value)
 }
 
+/// What a status says; of a broken connection, why it broke.
+fn words_of(status: &tonic::Status) -> String {
+    if status.source().is_some() { root_of(status) } else { status.message().to_owned() }
+}
+
 /// The innermost cause, which is the one that tells people something.
 fn root_of(error: &dyn Error) -> String {
     let mut error = error;
@@ -149,7 +156,7 @@ mod tests {
     #[test]
     fn what_waits_is_told_with_what_to_do() {
         let said = |status: tonic::Status| UplinkError::from(status).while_waiting();
-        assert!(said(tonic::Status::unimplemented("")).contains("check the address"));
+        assert!(said(tonic::Status::unimplemented("")).contains("check --server"));
         assert!(said(tonic::Status::unauthenticated("no")).contains("--token-file: Unauthenticated: no"));
         assert!(said(tonic::Status::unavailable("")).contains("is back"));
         assert!(UplinkError::Silent.while_waiting().contains("is back"));

@@ -94,7 +94,7 @@ fn a_level_that_is_none_names_the_nearest() {
     let checked = |level: &str| {
         check(&load(flags(&[&format!("log.level={level}"), &format!("store.path={}", data.path().display())])).unwrap())
     };
-    for level in ["info", "WARN", "off", "info,arcgate_gateway=debug", "arcgate=trace", "warn, fjall=off"] {
+    for level in ["info", "WARN", "off", "info,arcgate_gateway=debug", "arcgate=trace", "warn,fjall=off"] {
         assert!(checked(level).is_ok(), "{level}");
     }
     for (level, words) in [
@@ -102,6 +102,7 @@ fn a_level_that_is_none_names_the_nearest() {
         ("info,arcgate=debgu", "did you mean \"debug\"?"),
         ("", "write one of error, warn"),
         ("info,", "write one of error, warn"),
+        ("info, warn", "names no level"),
         ("arcgate_gateway", "names no level"),
     ] {
         let error = checked(level).unwrap_err().to_string();

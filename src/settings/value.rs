@@ -87,7 +87,7 @@ pub fn listen(text: &str) -> Result<Listen, String> {
 /// # Errors
 /// Any other text, with the level that it may have meant.
 pub fn log_level(text: &str) -> Result<(), String> {
-    for directive in text.split(',').map(str::trim) {
+    for directive in text.split(',') {
         // A name alone would be a module to log all of, and nothing else.
         let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
         if !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level)) {

@@ -33,7 +33,7 @@ fn push_names_what_is_wrong_with_its_input_its_server_and_its_token() -> Outcome
 
         let short = ["--drain", "2s", "--", "echo", "hi"];
         said(&pushed(&grpc, &short).await?, 0, &["--token-file", "Unauthenticated", "1 of 1 lines"])?;
-        said(&pushed(&format!("http://{}", rig.http()), &short).await?, 0, &["check the address", "1 of 1 lines"])?;
+        said(&pushed(&format!("http://{}", rig.http()), &short).await?, 0, &["--server is its gRPC port", "1 of 1 lines"])?;
         let with_token = ["--token-file", &rig_token(&rig), "--", "echo", "hi"];
         let good = pushed(&grpc, &with_token).await?;
         text(&good, 0)?;

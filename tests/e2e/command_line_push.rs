@@ -140,7 +140,7 @@ async fn term_reaches_grandchildren(terminal: bool) -> Outcome<()> {
     let (rig, state, marks) = (Rig::start().await?, folder()?, folder()?);
     let mark = |name: &str| marks.path().join(name);
     let grandchild = "trap 'touch caught; exit 0' TERM; touch ready; while :; do sleep 0.05; done";
-    let script = "echo $PPID > push; sh -c \"$GRANDCHILD\" & trap '' TERM; wait; wait; exit 5";
+    let script = "echo $PPID > push; sh -c \"$GRANDCHILD\" & trap '' TERM; touch armed; wait; wait; exit 5";
     let mut command = if terminal {
         let mut command = Command::new("script");
         command.args(["-qec", "\"$ARCGATE\" push --server \"$SERVER\" -- sh -c \"$SCRIPT\"", "/dev/null"]);
@@ -160,6 +160,7 @@ async fn term_reaches_grandchildren(terminal: bool) -> Outcome<()> {
     let mut child = command.current_dir(marks.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let exists = async |name: &str| eventually(SOON, name, async || Ok(mark(name).exists().then_some(()))).await;
     exists("ready").await?;
+    exists("armed").await?;
     let pid = fs::read_to_string(mark("push"))?;
     Command::new("kill").args(["-s", "TERM", pid.trim()]).status()?;
     let caught = exists("caught").await;

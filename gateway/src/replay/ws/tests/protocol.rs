@@ -477,7 +477,8 @@ async fn what_contradicts_what_is_known_is_not_found() {
     assert_eq!(client.lines(1).await.0, [1]);
     client.expect("history_done").await;
     *server.source.pipeline.lock() = "p".to_owned();
-    client.subscribe("s", json!({})).await;
+    server.source.numbered("t", 1);
+    client.subscribe("t", json!({})).await;
     assert_eq!(client.lines(1).await.0, [1]);
 }
 
