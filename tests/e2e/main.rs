@@ -24,5 +24,6 @@ mod i6_numbers;
 mod i7_readers;
 mod i8_memory;
 mod operations;
+mod store_damage;
 mod task_logs;
 mod websocket;

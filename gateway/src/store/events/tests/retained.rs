@@ -57,6 +57,7 @@ fn i3_marks_outlive_their_segment() {
     for incarnation in 3..5 {
         assert_eq!(store(&log, "quiet", "build-1", 1), Repeated, "known by its mark");
         assert_eq!(store(&log, "quiet", "evt-5", 2), Repeated, "the younger one stays");
+        assert_eq!(store(&log, "quiet", "evt-5", 1), Repeated, "and the one before it is another");
         log.close();
         log = open(&disk, &index, incarnation);
     }
