@@ -1,9 +1,9 @@
 # The verbs of the project. Each is a script in scripts/ or one cargo command; `make help` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help demo run test bench load soak lint audit buf
+.PHONY: help demo run test test-core bench load soak lint audit buf
 
 help: ## list the verbs
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 demo: ## push a real build through a fresh gateway, tail it live, replay it, compare every line
 	@scripts/demo.sh
@@ -13,6 +13,9 @@ run: ## build, start a gateway in the foreground and say how to use it
 
 test: ## the gate: format, lints, docs, unused dependencies, all tests; prints the seconds of each stage
 	@scripts/test.sh
+
+test-core: ## the gate without what needs Java, Python or Go: no Kafka, no ClickHouse, no Go clients
+	@scripts/test.sh core
 
 lint: ## only the quick part of the gate: format, lints, docs, unused dependencies
 	@scripts/test.sh lint

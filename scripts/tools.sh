@@ -2,8 +2,11 @@
 # Brings what the tests need beyond Rust and a C compiler: from Debian as root, otherwise it names the one command and fails.
 # Tools that come from a package registry go, pinned, into target/tools. Nothing here is skipped.
 #
-#   scripts/tools.sh gate     strace, taskset, procps; cargo-machete
-#   scripts/tools.sh go       Go; prints the folder of its binaries
+#   scripts/tools.sh build        what the build needs beside Rust: a C and C++ compiler, make, OpenSSL, zlib
+#   scripts/tools.sh gate         that, and strace, taskset; cargo-machete
+#   scripts/tools.sh go           Go; prints the folder of its binaries
+#   scripts/tools.sh kafka        a Kafka broker and kcat; prints the folder of its jars
+#   scripts/tools.sh clickhouse   the ClickHouse engine; prints the folder of its Python environment
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -11,10 +14,17 @@ cd "$(dirname "$0")/.."
 MACHETE=0.9.2
 GO=1.26.8
 
-# debian COMMAND=PACKAGE …: every command is there afterwards, or the script ends.
+# debian COMMAND=PACKAGE …: every command is there afterwards, or the script ends. What is no command is looked for in other ways:
+# NAME.pc is a library for pkg-config, NAME.py a module of Python.
 debian() {
   local pair missing=()
-  for pair in "$@"; do command -v "${pair%%=*}" >/dev/null || missing+=("${pair##*=}"); done
+  for pair in "$@"; do
+    case "$pair" in
+      *.pc=*) pkg-config --exists "${pair%%.pc=*}" 2>/dev/null ;;
+      *.py=*) python3 -c "import ${pair%%.py=*}" 2>/dev/null ;;
+      *) command -v "${pair%%=*}" >/dev/null ;;
+    esac || missing+=("${pair##*=}")
+  done
   [ ${#missing[@]} -eq 0 ] && return
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     say "installing ${missing[*]}"
@@ -53,11 +63,58 @@ go_toolchain() {
   echo "$root/bin"
 }
 
+build() { debian cc=gcc c++=g++ make=make pkg-config=pkg-config openssl.pc=libssl-dev zlib.pc=zlib1g-dev; }
+
+# once FOLDER COMMAND…: has the command fill a folder that is not there yet; of several at a time only one does.
+once() {
+  local folder=$1
+  shift
+  [ -d "$folder" ] && return
+  exec 9>"$folder.lock"
+  flock 9
+  if [ ! -d "$folder" ]; then
+    rm -rf "$folder.part"
+    "$@" "$folder.part" 1>&2
+    mv "$folder.part" "$folder"
+  fi
+  exec 9>&-
+}
+
+# The folder of a service's tools is named after the checksum of what pins them, so that another pin is another folder.
+pinned() { echo "$TOOLS/$1-$(sha256sum "$2" | cut -c 1-12)"; }
+
+fetch_kafka() {
+  say "fetching Kafka: 50 MB"
+  mvn -q -B -f tests/services/kafka/pom.xml org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
+    -DincludeScope=runtime -DoutputDirectory="$1"
+}
+
+# Only its bin/python is used: that survives the folder's being renamed, other programs of the environment would not.
+fetch_clickhouse() {
+  say "fetching the ClickHouse engine: 600 MB once it is unpacked"
+  python3 -m venv "$1"
+  "$1/bin/python" -m pip install --quiet --no-cache-dir --no-deps --requirement tests/services/clickhouse/requirements.txt
+}
+
 case "${1:-}" in
+  build) build ;;
   gate)
-    debian strace=strace taskset=util-linux setsid=util-linux cc=gcc
+    build
+    debian strace=strace taskset=util-linux setsid=util-linux
     machete
     ;;
   go) go_toolchain ;;
-  *) fail "usage: scripts/tools.sh gate|go" ;;
+  kafka)
+    debian java=openjdk-17-jre-headless mvn=maven kcat=kcat python3=python3 setsid=util-linux 1>&2
+    folder=$(pinned kafka tests/services/kafka/pom.xml)
+    once "$folder" fetch_kafka
+    echo "$folder"
+    ;;
+  clickhouse)
+    debian python3=python3 venv.py=python3-venv ensurepip.py=python3-venv setsid=util-linux 1>&2
+    folder=$(pinned clickhouse tests/services/clickhouse/requirements.txt)
+    once "$folder" fetch_clickhouse
+    echo "$folder"
+    ;;
+  *) fail "usage: scripts/tools.sh build|gate|go|kafka|clickhouse" ;;
 esac

@@ -12,7 +12,9 @@ use arcgate_gateway::access::{TokenFileError, Tokens};
 use arcgate_gateway::clock::{Clock, Millis};
 use arcgate_gateway::decode::DecodeLimits;
 use arcgate_gateway::gateway::{Gateway, GatewaySettings};
-use arcgate_gateway::sink::Sinks;
+use arcgate_gateway::lookup::NoLookup;
+use arcgate_gateway::sink::clickhouse::{ClickHouseEvents, ClickHouseLines, Server};
+use arcgate_gateway::sink::{CLICKHOUSE_EVENTS, CLICKHOUSE_LOGS, KAFKA_EVENTS, KAFKA_LOGS, Sinks, kafka};
 use arcgate_gateway::stop::Stopper;
 use arcgate_gateway::store::StoreError;
 use arcgate_gateway::store::retention::plan::{MaxSize, RetentionSettings};
@@ -52,6 +54,9 @@ pub enum ServeError {
     /// The tokens cannot be read.
     #[error(transparent)]
     Tokens(#[from] TokenFileError),
+    /// A file with a password cannot be read.
+    #[error("{0}")]
+    Secret(String),
     /// The store cannot be opened.
     #[error("cannot open the store: {0}")]
     Store(#[from] StoreError),
@@ -86,7 +91,7 @@ async fn serve(settings: &Settings) -> Result<(), ServeError> {
     let listeners = Listeners::bind(settings).await?;
 
     let data_plane = data_plane(settings, &handles::fit(&settings.limits));
-    let sinks = Sinks::new(settings.limits.memory);
+    let sinks = sinks(settings, data_plane.archive.as_ref())?;
     let opened = tokio::task::spawn_blocking(move || Gateway::open(data_plane, tokens, Clock::system(), sinks));
     let gateway = Arc::new(opened.await.map_err(io::Error::other)??);
 
@@ -122,6 +127,25 @@ async fn serve(settings: &Settings) -> Result<(), ServeError> {
     Ok(())
 }
 
+/// The sinks that are turned on.
+fn sinks(settings: &Settings, server: Option<&Server>) -> Result<Sinks, ServeError> {
+    let mut sinks = Sinks::new(settings.limits.memory);
+    if let Some(kafka) = settings.kafka.sinks().map_err(ServeError::Secret)? {
+        let memory = sinks.memory().clone();
+        if settings.kafka.events {
+            sinks.add_events(KAFKA_EVENTS, kafka::events(&kafka, &memory, Arc::new(NoLookup)));
+        }
+        if settings.kafka.logs != "off" {
+            sinks.add_lines(KAFKA_LOGS, kafka::lines(&kafka, &memory));
+        }
+    }
+    if let Some(server) = server {
+        sinks.add_events(CLICKHOUSE_EVENTS, ClickHouseEvents::new(server.clone(), sinks.memory().clone()));
+        sinks.add_lines(CLICKHOUSE_LOGS, ClickHouseLines::new(server.clone(), sinks.memory().clone()));
+    }
+    Ok(sinks)
+}
+
 /// The settings of the data plane.
 fn data_plane(settings: &Settings, limits: &Limits) -> GatewaySettings {
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -141,6 +165,7 @@ fn data_plane(settings: &Settings, limits: &Limits) -> GatewaySettings {
         stock_agents: settings.stock_agents(),
         grace: settings.shutdown.grace / 3,
         retention: retention(settings),
+        archive: settings.clickhouse.sink().map(Server::new),
         undelivered: settings.retention.undelivered,
         ack_after_kafka: (settings.events.ack == Ack::Kafka).then_some(settings.events.ack_timeout),
     }

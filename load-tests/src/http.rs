@@ -1,4 +1,4 @@
-//! `GET` over plain HTTP, as little of it as `/readyz` and `/metrics` need.
+//! Plain HTTP, as little of it as `/readyz`, `/metrics` and the statements of tests need.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,6 +10,8 @@ use crate::{Outcome, within};
 
 /// No answer of the gateway takes this long.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// No statement of a test takes this long.
+const STATEMENT: Duration = Duration::from_secs(300);
 
 /// An answer: its status and its body.
 #[derive(Debug)]
@@ -29,22 +31,28 @@ pub async fn get(address: &str, path: &str) -> Outcome<Answer> {
 
 /// Asks `address` for `path`, with headers of one's own.
 pub async fn get_with(address: &str, path: &str, headers: &[(&str, &str)]) -> Outcome<Answer> {
-    within(PATIENCE, path, async {
-        let mut stream = TcpStream::connect(address).await?;
-        // HTTP/1.0: the body is not chunked and ends with the connection.
-        let mut request = format!("GET {path} HTTP/1.0\r\nhost: {address}\r\n");
-        for (name, value) in headers {
-            request.push_str(&format!("{name}: {value}\r\n"));
-        }
-        stream.write_all(format!("{request}\r\n").as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        let answer = String::from_utf8(answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or("an HTTP answer without an end of its head")?;
-        let status = head.split(' ').nth(1).ok_or("an HTTP answer without a status")?.parse()?;
-        Ok(Answer { status, head: head.to_owned(), body: body.to_owned() })
-    })
-    .await
+    within(PATIENCE, path, ask("GET", address, path, headers, "")).await
+}
+
+/// Sends `body` to `path` at `address`, which may take its time. The answer must come in one piece.
+pub async fn post(address: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Outcome<Answer> {
+    within(STATEMENT, path, ask("POST", address, path, headers, body)).await
+}
+
+async fn ask(method: &str, address: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Outcome<Answer> {
+    let mut stream = TcpStream::connect(address).await?;
+    // HTTP/1.0: the answer is not chunked and ends with the connection.
+    let mut request = format!("{method} {path} HTTP/1.0\r\nhost: {address}\r\ncontent-length: {}\r\n", body.len());
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    stream.write_all(format!("{request}\r\n{body}").as_bytes()).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    let answer = String::from_utf8(answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or("an HTTP answer without an end of its head")?;
+    let status = head.split(' ').nth(1).ok_or("an HTTP answer without a status")?.parse()?;
+    Ok(Answer { status, head: head.to_owned(), body: body.to_owned() })
 }
 
 /// The gateway's metrics at one moment.

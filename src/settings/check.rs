@@ -4,7 +4,7 @@ use std::path::Path;
 
 use arcgate_gateway::access::Tokens;
 
-use super::{Loaded, Place, Problem, SettingsError, value};
+use super::{Loaded, Place, Problem, SettingsError, kafka, value};
 
 /// Checks the files and folders that the settings name, that bounds fit together, and that only loopback listeners go without
 /// tokens.
@@ -49,6 +49,9 @@ pub fn check(loaded: &Loaded) -> Result<(), SettingsError> {
     }
     if settings.events.max_event > settings.grpc.max_message {
         complain("events.max_event", "events.max_event is more than grpc.max_message; no such event could arrive".into());
+    }
+    for (key, what) in kafka::problems(&settings.kafka) {
+        complain(key, what);
     }
     if let Err(what) = writable(&settings.store.path) {
         complain("store.path", format!("store.path = \"{}\" {what}", settings.store.path.display()));

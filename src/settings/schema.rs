@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use arcgate_gateway::sink::Policy;
+use arcgate_gateway::sink::clickhouse::{ClickHouseSettings, Compression};
+use arcgate_gateway::sink::{BatchLimits, Policy};
 
 /// All settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +23,10 @@ pub struct Settings {
     pub retention: Retention,
     /// `[logs]`
     pub logs: Logs,
+    /// `[clickhouse]`
+    pub clickhouse: ClickHouse,
+    /// `[kafka]`
+    pub kafka: Kafka,
     /// `[limits]`
     pub limits: Limits,
     /// `[auth]`
@@ -97,6 +102,70 @@ pub struct Retention {
     pub undelivered: Policy,
 }
 
+/// The ClickHouse sink; on if there is a `url`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClickHouse {
+    /// The HTTP interface; empty: no ClickHouse.
+    pub url: String,
+    /// The database.
+    pub database: String,
+    /// Who connects.
+    pub user: String,
+    /// Holds the password.
+    pub password_file: Option<PathBuf>,
+    /// `lz4`, `zstd` or `none`.
+    pub compression: Compression,
+    /// How long rows are kept.
+    pub ttl: Duration,
+    /// Lines or events in an insert.
+    pub batch_rows: u32,
+    /// Bytes in an insert.
+    pub batch_bytes: u64,
+    /// The longest a line waits for its insert.
+    pub batch_age: Duration,
+    /// Inserts at a time.
+    pub batches: u32,
+    /// How long the server may be silent.
+    pub timeout: Duration,
+    /// Apply the schema, or only check it.
+    pub apply_schema: bool,
+    /// Create the tables on this cluster; empty: none.
+    pub cluster: String,
+    /// Create replicated tables.
+    pub replicated: bool,
+}
+
+impl ClickHouse {
+    /// What the sink and the reading of history need; `None` if ClickHouse is not turned on.
+    #[must_use]
+    pub fn sink(&self) -> Option<ClickHouseSettings> {
+        (!self.url.is_empty()).then(|| self.all())
+    }
+
+    /// The same, whether or not it is turned on.
+    #[must_use]
+    pub fn all(&self) -> ClickHouseSettings {
+        ClickHouseSettings {
+            url: self.url.clone(),
+            database: self.database.clone(),
+            user: self.user.clone(),
+            password_file: self.password_file.clone(),
+            compression: self.compression,
+            ttl_days: u32::try_from(self.ttl.as_secs() / 86_400).unwrap_or(u32::MAX),
+            cluster: Some(self.cluster.clone()).filter(|cluster| !cluster.is_empty()),
+            replicated: self.replicated,
+            apply_schema: self.apply_schema,
+            timeout: self.timeout,
+            limits: BatchLimits {
+                records: self.batch_rows.into(),
+                bytes: self.batch_bytes,
+                age: self.batch_age,
+                under_way: self.batches as usize,
+            },
+        }
+    }
+}
+
 /// Log lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Logs {
@@ -108,6 +177,51 @@ pub struct Logs {
     pub queue_wait: Duration,
     /// Shards; 0 takes one a core.
     pub shards: u32,
+}
+
+/// The Kafka sinks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kafka {
+    /// Where the brokers are; empty turns the sinks off.
+    pub brokers: String,
+    /// How the gateway calls itself.
+    pub client_id: String,
+    /// Whether events are delivered.
+    pub events: bool,
+    /// `lines`, `blocks` or `off`.
+    pub logs: String,
+    /// The topic of pipelines, jobs, steps and tasks.
+    pub pipeline_topic: String,
+    /// The topic of agents.
+    pub agent_topic: String,
+    /// The topic of artifacts.
+    pub artifact_topic: String,
+    /// The topic of all other events.
+    pub platform_topic: String,
+    /// The topic of lines.
+    pub log_topic: String,
+    /// `subject`, `id` or `pipeline`.
+    pub event_key: String,
+    /// Whether missing topics are created.
+    pub create_topics: bool,
+    /// Partitions of a topic that is created; 0 as the brokers have it.
+    pub partitions: u32,
+    /// Copies of a topic that is created; 0 as the brokers have it.
+    pub replication: u32,
+    /// Whether connections are encrypted.
+    pub tls: bool,
+    /// Who signed the brokers' certificates.
+    pub tls_ca_file: Option<PathBuf>,
+    /// The gateway's own certificate.
+    pub tls_certificate_file: Option<PathBuf>,
+    /// Its key.
+    pub tls_key_file: Option<PathBuf>,
+    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    pub sasl_mechanism: String,
+    /// The name to log in with; empty is no login.
+    pub username: String,
+    /// A file with the password.
+    pub password_file: Option<PathBuf>,
 }
 
 /// Bounds of the whole process.

@@ -10,6 +10,8 @@
 
 mod access;
 mod bad_input;
+mod clickhouse;
+mod clickhouse_replay;
 mod command_line;
 mod demo;
 mod formats;
@@ -24,6 +26,7 @@ mod i6_numbers;
 mod i7_readers;
 mod i8_memory;
 mod operations;
+mod sinks;
 mod store_damage;
 mod task_logs;
 mod websocket;

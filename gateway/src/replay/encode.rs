@@ -88,14 +88,20 @@ pub fn gap(step_run: &StepRunId, gap: &Gap, out: &mut Vec<u8>) {
     write_head(step_run, gap.time, out);
     write_number(gap.first_line, out);
     out.extend_from_slice(b",\"level\":\"gap\",\"content\":\"");
-    let why = explanation(gap.reason);
+    out.extend_from_slice(gap_text(count, gap.reason).as_bytes());
     // Writing into a Vec cannot fail.
-    let _ = match count {
-        0 => write!(out, "an unknown number of lines is missing: {why}"),
-        1 => write!(out, "1 line is missing: {why}"),
-        _ => write!(out, "{count} lines are missing: {why}"),
-    };
     let _ = write!(out, "\",\"gap\":{{\"count\":{count},\"reason\":\"{reason}\"}}}}");
+}
+
+/// What stands in the place of `count` missing lines; 0 if their number is not known.
+#[must_use]
+pub fn gap_text(count: u64, reason: GapReason) -> String {
+    let why = explanation(reason);
+    match count {
+        0 => format!("an unknown number of lines is missing: {why}"),
+        1 => format!("1 line is missing: {why}"),
+        _ => format!("{count} lines are missing: {why}"),
+    }
 }
 
 /// A gap's reason as readers see it.
@@ -108,7 +114,15 @@ pub fn reason_name(reason: GapReason) -> &'static str {
         GapReason::Damaged => "damaged",
         GapReason::Expired => "expired",
         GapReason::DroppedBySender => "dropped_by_sender",
+        GapReason::Unreachable => "unreachable",
     }
+}
+
+/// The reason that readers see as `name`, if it is one that is stored.
+#[must_use]
+pub fn reason_of(name: &str) -> Option<GapReason> {
+    use GapReason::{Damaged, DroppedBySender, Expired, NeverSent, QueueFull, Unreadable};
+    [QueueFull, Unreadable, NeverSent, Damaged, Expired, DroppedBySender].into_iter().find(|reason| reason_name(*reason) == name)
 }
 
 fn explanation(reason: GapReason) -> &'static str {
@@ -119,6 +133,7 @@ fn explanation(reason: GapReason) -> &'static str {
         GapReason::Damaged => "what was stored of them is damaged",
         GapReason::Expired => "they are older than what the gateway keeps",
         GapReason::DroppedBySender => "the sender dropped them before they reached the gateway",
+        GapReason::Unreachable => "they are not in the gateway's own store, and ClickHouse cannot be read now",
     }
 }
 

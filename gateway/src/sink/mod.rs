@@ -10,11 +10,14 @@
 //! A sink that is down costs disk, not memory: a batch holds no records, and few are under way at a time.
 
 pub mod batch;
+pub mod clickhouse;
+pub mod cloudevent;
 pub mod cursor;
 pub mod deadletters;
 pub mod delivery;
 mod entries;
 pub mod feed;
+pub mod kafka;
 pub mod lag;
 pub mod runner;
 pub(crate) mod start;

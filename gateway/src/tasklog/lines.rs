@@ -45,26 +45,26 @@ struct Meta {
 
 /// What an event says about a log.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct TaskLines {
+pub(crate) struct TaskLines {
     /// The log stream.
-    pub(super) step_run: StepRunId,
+    pub(crate) step_run: StepRunId,
     /// The pipeline, if the event names one.
-    pub(super) pipeline_id: String,
+    pub(crate) pipeline_id: String,
     /// The lines, a slice of the event; empty for an event that only ends the log.
-    pub(super) text: Bytes,
+    pub(crate) text: Bytes,
     /// Which output they came from.
-    pub(super) stream: OutputStream,
+    pub(crate) stream: OutputStream,
     /// The plugin that wrote them; empty if not said.
-    pub(super) plugin: String,
+    pub(crate) plugin: String,
     /// When the event was sent, in Unix milliseconds.
-    pub(super) time: Option<Millis>,
+    pub(crate) time: Option<Millis>,
     /// Nothing follows.
-    pub(super) ends: bool,
+    pub(crate) ends: bool,
 }
 
 impl TaskLines {
     /// What `raw`, an encoded event of `agent`, says about a log; `None` if nothing.
-    pub(super) fn of(raw: &Bytes, agent: &AgentId, lookup: &dyn StepRunLookup) -> Option<Self> {
+    pub(crate) fn of(raw: &Bytes, agent: &AgentId, lookup: &dyn StepRunLookup) -> Option<Self> {
         let event = Event::decode(raw.clone()).ok()?;
         let payload = Struct::new(&event.payload);
         let event_type = payload.text("type").unwrap_or(&event.event_type);

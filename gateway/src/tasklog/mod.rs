@@ -25,7 +25,7 @@ mod lines;
 #[cfg(test)]
 mod tests;
 
-use lines::TaskLines;
+pub(crate) use lines::TaskLines;
 
 /// The name of the cursor in the store's record.
 pub const CURSOR: &str = "task-log";

@@ -1,0 +1,167 @@
+//! A `google.protobuf.Struct` in its bytes as JSON, written value by value: never built as a tree.
+//!
+//! Keys are sorted, of equal ones the last counts; so equal content is equal text, however its writer ordered it. A number is
+//! written as JavaScript and Go do: whole ones without a point (up to 10^21), because consumers read many into integers. JSON has no
+//! NaN and no infinities: they become the texts `"NaN"`, `"Infinity"`, `"-Infinity"`, as in the JSON of protobuf.
+
+use std::io::Write as _;
+
+use crate::replay::escape::escape;
+use crate::source::events::digest::MAX_DEPTH;
+use crate::source::events::payload::{PayloadError, Struct, Value};
+
+/// Why a payload was not written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// The text would pass the limit.
+    #[error("is larger than {0} bytes as JSON")]
+    TooLarge(usize),
+    /// The payload is not readable. The gateway accepts no such event.
+    #[error(transparent)]
+    Payload(#[from] PayloadError),
+}
+
+/// JSON text that may not become longer than a limit.
+pub(in crate::sink) struct Json<'o> {
+    out: &'o mut Vec<u8>,
+    limit: usize,
+}
+
+impl<'o> Json<'o> {
+    /// Appends to `out`, which may get `limit` bytes long as a whole.
+    pub(in crate::sink) fn new(out: &'o mut Vec<u8>, limit: usize) -> Self {
+        Self { out, limit }
+    }
+
+    /// Appends text that is JSON already.
+    pub(in crate::sink) fn raw(&mut self, text: &str) -> Result<(), WriteError> {
+        self.room(text.len())?;
+        self.out.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+
+    /// Appends a text with its quotes.
+    pub(in crate::sink) fn text(&mut self, text: &str) -> Result<(), WriteError> {
+        // No byte becomes less than one, so that what cannot fit is not even begun.
+        self.room(text.len() + 2)?;
+        self.out.push(b'"');
+        escape(text, self.out);
+        self.out.push(b'"');
+        self.room(0)
+    }
+
+    /// Appends as much of a text as leaves `reserve` bytes of the limit, with its quotes; says how many of its bytes that was.
+    pub(in crate::sink) fn cut_text(&mut self, text: &str, reserve: usize) -> Result<usize, WriteError> {
+        let end = self.limit.saturating_sub(reserve).saturating_sub(1);
+        if self.out.len() >= end {
+            return Err(WriteError::TooLarge(self.limit));
+        }
+        self.out.push(b'"');
+        let mut taken = 0;
+        let mut step = end;
+        // Steps that become smaller until not even one character fits.
+        while step > 0 && taken < text.len() {
+            let upto = text.floor_char_boundary((taken + step).min(text.len()));
+            let before = self.out.len();
+            if upto > taken {
+                escape(&text[taken..upto], self.out);
+            }
+            if self.out.len() > end || upto == taken {
+                self.out.truncate(before);
+                step /= 2;
+            } else {
+                taken = upto;
+            }
+        }
+        self.out.push(b'"');
+        Ok(taken)
+    }
+
+    /// Appends `,"name":`, without the comma if the object has just been opened.
+    pub(in crate::sink) fn name(&mut self, name: &str) -> Result<(), WriteError> {
+        if self.out.last() != Some(&b'{') {
+            self.raw(",")?;
+        }
+        self.text(name)?;
+        self.raw(":")
+    }
+
+    /// Appends a member whose value is a text.
+    pub(in crate::sink) fn text_member(&mut self, name: &str, text: &str) -> Result<(), WriteError> {
+        self.name(name)?;
+        self.text(text)
+    }
+
+    /// Appends a value; `depth` is that of the Struct or list it stands in, 1 for the payload.
+    pub(in crate::sink) fn value(&mut self, value: Value<'_>, depth: usize) -> Result<(), WriteError> {
+        match value {
+            Value::Null => self.raw("null"),
+            Value::Bool(truth) => self.raw(if truth { "true" } else { "false" }),
+            Value::Number(number) => self.number(number),
+            Value::Text(text) => self.text(text),
+            Value::Struct(_) | Value::List(_) if depth >= MAX_DEPTH => Err(PayloadError::TooDeep.into()),
+            Value::Struct(structure) => {
+                self.raw("{")?;
+                self.members(&entries(structure)?, depth + 1)?;
+                self.raw("}")
+            }
+            Value::List(list) => {
+                self.raw("[")?;
+                for (at, value) in list.values().enumerate() {
+                    if at > 0 {
+                        self.raw(",")?;
+                    }
+                    self.value(value?, depth + 1)?;
+                }
+                self.raw("]")
+            }
+        }
+    }
+
+    /// Appends the members of an object that is open.
+    pub(in crate::sink) fn members(&mut self, entries: &[(&str, Value<'_>)], depth: usize) -> Result<(), WriteError> {
+        for (name, value) in entries {
+            self.name(name)?;
+            self.value(*value, depth)?;
+        }
+        Ok(())
+    }
+
+    fn number(&mut self, number: f64) -> Result<(), WriteError> {
+        if number.is_nan() {
+            return self.raw("\"NaN\"");
+        }
+        if number.is_infinite() {
+            return self.raw(if number > 0.0 { "\"Infinity\"" } else { "\"-Infinity\"" });
+        }
+        // Writing into a Vec cannot fail.
+        let _ = match number.abs() {
+            0.0 | 1e-6..1e21 => write!(self.out, "{number}"),
+            _ => write!(self.out, "{number:e}"),
+        };
+        self.room(0)
+    }
+
+    fn room(&self, more: usize) -> Result<(), WriteError> {
+        if self.limit.checked_sub(self.out.len()).is_some_and(|left| left >= more) {
+            Ok(())
+        } else {
+            Err(WriteError::TooLarge(self.limit))
+        }
+    }
+}
+
+/// A Struct's entries by rising key, each key once.
+pub(in crate::sink) fn entries(structure: Struct<'_>) -> Result<Vec<(&str, Value<'_>)>, PayloadError> {
+    let mut entries = structure.entries().collect::<Result<Vec<_>, _>>()?;
+    // Stable: of equal keys the last remains the last, and is the one that stays.
+    entries.sort_by_key(|(key, _)| *key);
+    let mut kept: Vec<(&str, Value<'_>)> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        match kept.last_mut() {
+            Some(last) if last.0 == entry.0 => *last = entry,
+            _ => kept.push(entry),
+        }
+    }
+    Ok(kept)
+}

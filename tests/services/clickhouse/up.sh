@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Starts the ClickHouse engine behind the ClickHouse HTTP interface on 127.0.0.1, with its data in FOLDER, and waits until it answers.
+#
+#   tests/services/clickhouse/up.sh FOLDER
+#
+#   CLICKHOUSE_USER   "name=password" that clients have to give; without it user `default` with no password
+#   CLICKHOUSE_DISK   the data lies on a disk of this size (as 64m), in memory, which is gone when the engine ends; needs root
+set -euo pipefail
+service=clickhouse
+. "${BASH_SOURCE[0]%/*}/../lib.sh"
+here=$root/tests/services/clickhouse
+
+python=$("$root/scripts/tools.sh" clickhouse)/bin/python
+mkdir -p "$1" && folder=$(cd "$1" && pwd)
+pid=$(pid_of "$folder") && fail "already runs in $folder, as process $pid"
+[ -s "$folder/port" ] || free_ports 1 >"$folder/port"
+port=$(cat "$folder/port")
+
+user=()
+if [ -n "${CLICKHOUSE_USER:-}" ]; then user=("${CLICKHOUSE_USER%%=*}" "${CLICKHOUSE_USER#*=}"); fi
+disk=()
+if [ -n "${CLICKHOUSE_DISK:-}" ]; then
+  mkdir -p "$folder/data"
+  # In a mount namespace of its own: nobody else sees it, and nobody has to unmount it.
+  disk=(unshare --mount sh -c 'mount -t tmpfs -o "size=$0" tmpfs "$1" && shift && exec "$@"' "$CLICKHOUSE_DISK" "$folder/data")
+fi
+TZ=UTC setsid "${disk[@]}" "$python" "$here/front.py" "$folder/data" "$port" "${user[@]}" >>"$folder/engine.log" 2>&1 </dev/null &
+echo $! >"$folder/pid"
+answers() { [ "$(python3 -c "import urllib.request as r; print(r.urlopen('http://127.0.0.1:$port/ping', timeout=2).read())" 2>/dev/null)" = "b'Ok.\\n'" ]; }
+wait_ready "$folder" "$folder/engine.log" answers
+echo "pid=$(cat "$folder/pid") url=http://127.0.0.1:$port log=$folder/engine.log"
