@@ -236,3 +236,6 @@ fn row(letter: &DeadLetter, retry: bool, json: bool) -> String {
     let (when, reason) = (rfc3339(letter.at_ms), letter.reason.replace(char::is_control, " "));
     format!("{:<18} {:<28} {when:<30} {:>8} {state:<6} {reason}", letter.sink, letter.id().to_string(), letter.attempts)
 }
+
+#[cfg(test)]
+mod tests;

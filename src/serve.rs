@@ -18,15 +18,16 @@ use arcgate_gateway::sink::{CLICKHOUSE_EVENTS, CLICKHOUSE_LOGS, KAFKA_EVENTS, KA
 use arcgate_gateway::stop::Stopper;
 use arcgate_gateway::store::StoreError;
 use arcgate_gateway::store::retention::plan::{MaxSize, RetentionSettings};
-use axum::serve::ListenerExt;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use crate::ops::addresses::Addresses;
+use crate::ops::handles;
 use crate::ops::http::{Readiness, router, start_metrics};
+use crate::ops::listener;
 use crate::ops::shutdown::Shutdown;
 use crate::ops::telemetry;
-use crate::settings::{Ack, Listen, Room, Settings};
+use crate::settings::{Ack, Limits, Listen, Room, Settings};
 
 /// Why the gateway did not start, or ended. None of it goes away by trying again without mending something.
 #[derive(Debug, thiserror::Error)]
@@ -89,17 +90,14 @@ async fn serve(settings: &Settings) -> Result<(), ServeError> {
     let tokens = settings.auth.token_file.as_deref().map(Tokens::read).transpose()?;
     let listeners = Listeners::bind(settings).await?;
 
-    let data_plane = data_plane(settings);
+    let data_plane = data_plane(settings, &handles::fit(&settings.limits));
     let sinks = sinks(settings, data_plane.archive.as_ref())?;
     let opened = tokio::task::spawn_blocking(move || Gateway::open(data_plane, tokens, Clock::system(), sinks));
     let gateway = Arc::new(opened.await.map_err(io::Error::other)??);
 
     let stopper = Stopper::default();
     let routes = router(metrics, readiness.clone(), Arc::clone(&gateway)).merge(gateway.router());
-    // A line must not wait for the acknowledgement of the one before it. A socket that refuses is only slower.
-    let prompt = listeners.http.tap_io(|socket| drop(socket.set_nodelay(true)));
-    let http = axum::serve(prompt, routes).with_graceful_shutdown(shutdown.clone().asked());
-    let http = tokio::spawn(http.into_future());
+    let http = tokio::spawn(listener::serve(listeners.http, routes, shutdown.clone()));
     let agents = Arc::clone(&gateway);
     let wish = stopper.wish();
     let grpc = tokio::spawn(async move { agents.serve(listeners.grpc, wish).await });
@@ -149,7 +147,7 @@ fn sinks(settings: &Settings, server: Option<&Server>) -> Result<Sinks, ServeErr
 }
 
 /// The settings of the data plane.
-fn data_plane(settings: &Settings) -> GatewaySettings {
+fn data_plane(settings: &Settings, limits: &Limits) -> GatewaySettings {
     let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
     GatewaySettings {
         path: settings.store.path.clone(),
@@ -162,8 +160,8 @@ fn data_plane(settings: &Settings) -> GatewaySettings {
         shards: settings.logs.shards as usize,
         memory: settings.limits.memory,
         max_message: bytes(settings.grpc.max_message),
-        connections: settings.limits.connections as usize,
-        readers: settings.limits.readers as usize,
+        connections: limits.connections as usize,
+        readers: limits.readers as usize,
         stock_agents: settings.stock_agents(),
         grace: settings.shutdown.grace / 3,
         retention: retention(settings),

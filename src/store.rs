@@ -48,12 +48,12 @@ pub fn verify(settings: &Settings, out: &mut impl Write) -> Result<bool, Command
     let store = look(settings)?;
     let mut sound = true;
     for (name, kind) in [("lines", LogKind::Lines), ("events", LogKind::Events)] {
-        let Some((log, found)) = store.log(kind) else {
-            writeln!(out, "{name}: nothing is stored")?;
-            continue;
-        };
         let report = store.verify(kind)?;
         sound &= report.is_sound();
+        let Some((log, found)) = store.log(kind) else {
+            writeln!(out, "{name}: {}", report.findings.first().map_or("nothing is stored", |finding| &finding.what))?;
+            continue;
+        };
         write_report(name, log, found, &report, out)?;
     }
     Ok(sound)

@@ -199,7 +199,7 @@ fn refusals_for_want_of_memory_disk_or_rights_delay_and_lose_nothing() -> Outcom
             let kind = format!("kind=\"{kind}\"");
             let before = rig.gateway.metrics().await?.with("arcgate_sink_errors_total", &kind);
             push(&rig, &format!("step-{}", round + 1), "pipeline", 1, 10).await?;
-            let errors = async || Ok(rig.gateway.metrics().await?.with("arcgate_sink_errors_total", &kind));
+            let errors = async || Outcome::Ok(rig.gateway.metrics().await?.with("arcgate_sink_errors_total", &kind));
             eventually(ARRIVES, &kind, async || Ok((errors().await? > before).then_some(()))).await?;
             front.set(Way::Pass);
             becomes(clickhouse, "SELECT count() FROM refused.logs", 10 * (round as u64 + 2)).await?;
@@ -229,7 +229,7 @@ fn an_engine_out_of_disk_gets_everything_once_there_is_room() -> Outcome<()> {
         }
         let lines = scaled(20_000, 2_000) as u64;
         push(&rig, "while it is full", "pipeline", 1, lines).await?;
-        let errors = async || Ok(rig.gateway.metrics().await?.with("arcgate_sink_errors_total", "clickhouse-logs"));
+        let errors = async || Outcome::Ok(rig.gateway.metrics().await?.with("arcgate_sink_errors_total", "clickhouse-logs"));
         eventually(ARRIVES, "a refusal", async || Ok((errors().await? > 0.0).then_some(()))).await?;
         clickhouse.query("DROP TABLE ballast SYNC").await?;
         has_exactly(&clickhouse, "full", lines + 10).await

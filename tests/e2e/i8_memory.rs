@@ -7,9 +7,11 @@ use arcgate_api::gateway::v1::log_batch::Compression;
 use arcgate_api::gateway::v1::{AgentHandshake, PushEventsResponse};
 use bytes::Bytes;
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::harness::{Outcome, Reader, Rig, SOON, events, eventually, logs, run, scaled, within};
+use crate::harness::{Outcome, Reader, Rig, SOON, events, eventually, http, logs, run, scaled, within};
 
 const MIB: u64 = 1 << 20;
 
@@ -107,7 +109,7 @@ fn i8_fifty_million_empty_events_in_a_message_are_refused_and_cost_only_the_mess
         let rig = Rig::start().await?;
         // An empty event is its tag and a length of 0.
         let batch: Bytes = [0x12, 0x00].repeat(50_000_000).into();
-        let path = http::uri::PathAndQuery::from_static("/gateway.v1.GatewayService/PushEvents");
+        let path = ::http::uri::PathAndQuery::from_static("/gateway.v1.GatewayService/PushEvents");
         for _ in 0..scaled(8, 2) {
             let mut client =
                 tonic::client::Grpc::new(rig.gateway.channel()?).max_encoding_message_size(arcgate_load::process::MAX_MESSAGE);
@@ -123,6 +125,33 @@ fn i8_fifty_million_empty_events_in_a_message_are_refused_and_cost_only_the_mess
             assert!(refusal.message().contains("more than 10000 events"), "{refusal:?}");
         }
         assert_below(&rig, 512 * MIB, "50 million empty events in a message")
+    })
+}
+
+#[test]
+fn i8_http_requests_that_never_end_are_bounded_and_keep_nobody_out() -> Outcome<()> {
+    run(120, async {
+        let rig = Rig::start_with(&[("ARCGATE_LIMITS__MEMORY", "256MiB")]).await?;
+        let mut requests = Vec::new();
+        for _ in 0..scaled(2_000, 200) {
+            let mut request = TcpStream::connect(rig.http()).await?;
+            request.write_all(b"GET /livez HTTP/1.1\r\nx: ").await?;
+            requests.push(request);
+        }
+        let mut endless = JoinSet::new();
+        for mut request in requests {
+            endless.spawn(async move {
+                // Whichever comes first: nobody reads on, or the connection is ended.
+                let header = vec![b'x'; 380 << 10];
+                let _ = within(Duration::from_secs(5), "a header", async { Ok(request.write_all(&header).await?) }).await;
+                request
+            });
+        }
+        let held = endless.join_all().await;
+        assert_below(&rig, 256 * MIB, "requests without end")?;
+        assert_eq!(within(SOON, "another's request", http::get(rig.http(), "/livez")).await?.status, 200);
+        drop(held);
+        Ok(())
     })
 }
 

@@ -27,5 +27,6 @@ mod i7_readers;
 mod i8_memory;
 mod operations;
 mod sinks;
+mod store_damage;
 mod task_logs;
 mod websocket;

@@ -101,11 +101,13 @@ impl LineCursor {
 
     /// Looks into the tail, never into the store, and puts what it finds there in memory into the empty `page`.
     pub fn look(&mut self, tail: &StreamTail, reader: &mut LineReader, page: &mut Page) -> Look {
-        // Loaded first: every block below it is in the snapshot or in the index by now.
-        let limit = self.limit(tail);
+        // Loaded first: every block below them is in the snapshot or in the index by now.
+        let (limit, newest) = (self.limit(tail), tail.newest());
         let snapshot = tail.snapshot();
         let Some(oldest) = snapshot.blocks().next() else {
-            return if self.mark.next_line >= limit { Look::Nothing } else { Look::AskStore };
+            // A gap of unknown size takes no number: the newest block tells whether one follows the last line.
+            let all_passed = self.mark.next_line >= limit && self.mark.passed >= newest;
+            return if all_passed { Look::Nothing } else { Look::AskStore };
         };
         if self.mark.passed < oldest.place.position {
             // Blocks between what was passed and the tail may be in the index already.
@@ -114,7 +116,8 @@ impl LineCursor {
         for TailBlock { place, block } in snapshot.blocks() {
             match self.way_to(place, limit) {
                 Way::Passed => continue,
-                Way::TooNew => break,
+                Way::TooNew if page.is_empty() => return Look::Nothing,
+                Way::TooNew => return Look::Found,
                 Way::Next => {}
             }
             match block {
@@ -132,7 +135,11 @@ impl LineCursor {
                 break;
             }
         }
-        if page.is_empty() { Look::Nothing } else { Look::Found }
+        if !page.is_empty() {
+            return Look::Found;
+        }
+        self.mark.passed = self.mark.passed.max(newest);
+        Look::Nothing
     }
 
     /// Looks into the tail and the store, and puts what it finds into the empty `page`; blocks the thread. An empty page means
@@ -148,7 +155,8 @@ impl LineCursor {
         reader: &mut LineReader,
         page: &mut Page,
     ) -> Result<Option<Wanted>, StoreError> {
-        let limit = self.limit(tail);
+        // Before the snapshot: whatever they speak of is there, or in the index.
+        let (limit, newest) = (self.limit(tail), tail.newest());
         let snapshot = tail.snapshot();
         let (blocks, complete) = self.blocks(source, limit)?;
         for TailBlock { place, block } in &blocks {
@@ -205,7 +213,7 @@ impl LineCursor {
             }
             // All that the snapshot holds below the limit has been passed: the next look can go on from the tail alone.
             let passed = snapshot.blocks().map(|block| block.place).filter(|place| place.next_line() <= limit);
-            self.mark.passed = passed.map(|place| place.position).fold(self.mark.passed, u64::max);
+            self.mark.passed = passed.map(|place| place.position).fold(self.mark.passed.max(newest), u64::max);
         }
         Ok(None)
     }
@@ -224,17 +232,23 @@ impl LineCursor {
         }
     }
 
+    /// How a block stands to the cursor, of lines below `limit`. A gap of unknown size takes no number: it stands before the line of
+    /// its number, and only its position tells whether it has been passed.
     fn way_to(&self, place: &BlockRef, limit: u64) -> Way {
-        let next = self.mark.next_line;
-        let passed = match place.lines {
-            0 => place.first_line < next || place.position <= self.mark.passed,
-            _ => place.next_line() <= next,
-        };
-        let too_new = if place.lines == 0 { place.first_line > limit } else { place.first_line >= limit || next >= limit };
-        match (passed, too_new) {
-            (true, _) => Way::Passed,
-            (_, true) => Way::TooNew,
-            _ => Way::Next,
+        let Mark { next_line, passed } = self.mark;
+        let takes_no_number = place.lines == 0;
+        if takes_no_number {
+            match place.first_line {
+                line if line < next_line || place.position <= passed => Way::Passed,
+                line if line > limit => Way::TooNew,
+                _ => Way::Next,
+            }
+        } else if place.next_line() <= next_line {
+            Way::Passed
+        } else if place.first_line.max(next_line) >= limit {
+            Way::TooNew
+        } else {
+            Way::Next
         }
     }
 

@@ -73,7 +73,7 @@ impl Progress {
     }
 
     /// The cursor has moved.
-    pub(super) fn moved(&self, to: Position) {
+    pub(crate) fn moved(&self, to: Position) {
         self.cursor.send_if_modified(|cursor| {
             let moves = to > *cursor;
             *cursor = to.max(*cursor);
@@ -92,7 +92,7 @@ impl Progress {
     }
 
     /// All before this is delivered or counted as lost.
-    pub(super) fn accounted(&self) -> Position {
+    pub(crate) fn accounted(&self) -> Position {
         self.cursor().max(self.lost_before.load(Relaxed))
     }
 
@@ -106,7 +106,7 @@ impl Progress {
 
     /// Counts what waited when the log was opened, from the cursor of then to the log's `end` of then. Blocks for as long as
     /// reading all that takes, or until `stopped`.
-    pub(super) fn count_waiting<F: Feed>(&self, feed: &F, from: Position, end: Position, stopped: &AtomicBool) {
+    pub(crate) fn count_waiting<F: Feed>(&self, feed: &F, from: Position, end: Position, stopped: &AtomicBool) {
         match weigh_range(feed, from, end, stopped) {
             Ok(Some(waiting)) => drop(self.waiting_then.set(waiting)),
             Ok(None) => {}

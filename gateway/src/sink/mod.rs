@@ -21,6 +21,8 @@ pub mod kafka;
 pub mod lag;
 pub mod runner;
 pub(crate) mod start;
+#[cfg(test)]
+mod tests;
 pub mod undelivered;
 
 pub use batch::{EventBatch, LineBatch};

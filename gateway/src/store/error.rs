@@ -50,6 +50,14 @@ pub enum StoreError {
     /// There is nothing to look at.
     #[error("there is no store in {}; name its folder as [store] path", .0.display())]
     Missing(PathBuf),
+    /// The store's own record cannot be read, and without it its logs cannot.
+    #[error("{} {why}, though the logs beside it are there; put it back from a copy of the folder", path.display())]
+    NoRecord {
+        /// The record's file.
+        path: PathBuf,
+        /// "is missing", or what is wrong with it.
+        why: &'static str,
+    },
     /// A file was written by a release that this one cannot read.
     #[error("{} has format {found}, this release reads {oldest} to {newest}; use a release that reads it", path.display())]
     Version {

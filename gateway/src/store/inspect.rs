@@ -38,7 +38,7 @@ pub fn streams(index: &dyn Index) -> impl Iterator<Item = Result<(StepRunId, Str
 pub enum Meaning {
     /// A block of lines.
     Block(StepRunId, BlockRef),
-    /// An event, or a mark of one.
+    /// An event of that [name](super::events::identity::name), or a mark of one.
     Event(AgentId, Box<str>),
     /// Nothing.
     Other,
@@ -140,10 +140,8 @@ pub fn verify(
                 found += u64::from(known);
                 known
             }
-            // An id that was used again belongs to a younger frame.
-            Meaning::Event(agent, event_id) => {
-                index.event(&agent, &event_id)?.is_some_and(|entry| entry.position >= frame.position)
-            }
+            // One that retention has marked is known by its mark, which is younger.
+            Meaning::Event(agent, name) => index.event(&agent, &name)?.is_some_and(|entry| entry.position >= frame.position),
         };
         if !known {
             report.missing += 1;

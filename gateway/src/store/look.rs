@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::disk::Disk;
 use super::events::record::{self, Record};
-use super::events::{DEAD_LETTER, DeadReason, EVENT, EVENT_MARK};
+use super::events::{DEAD_LETTER, DeadReason, EVENT, EVENT_MARK, identity};
 use super::index::record::decode_known_event;
 use super::index::{CACHE_BYTES, FjallIndex, Index, StreamRecord};
 use super::inspect::{self, LogReport, Meaning};
@@ -89,6 +89,9 @@ impl Look {
                 return Err(StoreError::Index("it knows of more than the line log holds".into()));
             }
             Some((log, _)) => lines::unindexed(log, &*self.index)?.collect(),
+            None if self.index.indexed(LogKind::Lines)? > 0 => {
+                return Err(StoreError::Index("it knows of a line log of which no segment file is there".into()));
+            }
             None => BTreeMap::new(),
         };
         let mut known = inspect::streams(&*self.index).peekable();
@@ -125,7 +128,14 @@ impl Look {
     /// # Errors
     /// A file or the index cannot be read at all.
     pub fn verify(&self, kind: LogKind) -> Result<LogReport, StoreError> {
-        let Some((log, _)) = self.log(kind) else { return Ok(LogReport::default()) };
+        let Some((log, _)) = self.log(kind) else {
+            let mut report = LogReport::default();
+            if self.index.indexed(kind)? > 0 {
+                report.surplus = 1;
+                report.note(0, "the index knows of a log of which no segment file is there; put the files back".into());
+            }
+            return Ok(report);
+        };
         let meaning = match kind {
             LogKind::Lines => meaning_of_line_frame,
             LogKind::Events => meaning_of_event_frame,
@@ -161,14 +171,14 @@ fn meaning_of_event_frame(frame: &Frame) -> Meaning {
     match frame.kind {
         EVENT | DEAD_LETTER => match record::decode(frame.body.clone()) {
             Ok(event) if event.dead.is_none() => match Id::parse(&event.agent) {
-                Ok(agent) => Meaning::Event(agent, event.event_id),
+                Ok(agent) => Meaning::Event(agent, identity::name(&event.event_id, event.seq, event.digest).into()),
                 Err(error) => Meaning::Unreadable(format!("the agent's id {error}")),
             },
             Ok(_) => Meaning::Other,
             Err(error) => Meaning::Unreadable(error.to_string()),
         },
         EVENT_MARK => match decode_known_event(&frame.body) {
-            Ok(event) => Meaning::Event(event.agent, event.event_id),
+            Ok(event) => Meaning::Event(event.agent, event.name),
             Err(error) => Meaning::Unreadable(error.to_string()),
         },
         _ => unknown(frame),

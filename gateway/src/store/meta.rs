@@ -17,6 +17,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 
@@ -31,7 +32,7 @@ const FILE: &str = "META";
 pub struct StoreMeta {
     store_id: u128,
     incarnation: u64,
-    epoch: u32,
+    epoch: AtomicU32,
     file: Mutex<SlotFile>,
 }
 
@@ -44,7 +45,11 @@ impl StoreMeta {
     pub fn open(disk: &Arc<dyn Disk>, dir: &Path, boot_id: &str) -> Result<Self, StoreError> {
         disk.create_dir_all(dir).map_err(|error| StoreError::io("create", dir, error))?;
         let path = dir.join(FILE);
-        let mut file = SlotFile::open(&**disk, &path)?;
+        // Without it the logs would be taken for another store's.
+        if has_logs(&**disk, dir) && is_missing(&**disk, &path)? {
+            return Err(StoreError::NoRecord { path, why: "is missing" });
+        }
+        let mut file = open_record(&**disk, &path)?;
         let mut entries = file.get().clone();
         let (store_id, incarnation, epoch) = if entries.is_empty() {
             (uuid::Uuid::new_v4().as_u128(), 1, 1)
@@ -63,7 +68,7 @@ impl StoreMeta {
         entries.insert("boot_id".into(), boot_id.into());
         entries.insert("clean_close".into(), vec![0]);
         file.put(entries)?;
-        Ok(Self { store_id, incarnation, epoch, file: Mutex::new(file) })
+        Ok(Self { store_id, incarnation, epoch: AtomicU32::new(epoch), file: Mutex::new(file) })
     }
 
     /// Reads the record of a store that is not opened for it: store id and last incarnation. `None` if `dir` holds no store.
@@ -72,12 +77,10 @@ impl StoreMeta {
     /// As [`StoreMeta::open`].
     pub fn look(disk: &dyn Disk, dir: &Path) -> Result<Option<(u128, u64)>, StoreError> {
         let path = dir.join(FILE);
-        match disk.open(&path) {
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(StoreError::io("open", &path, error)),
+        if is_missing(disk, &path)? {
+            return if has_logs(disk, dir) { Err(StoreError::NoRecord { path, why: "is missing" }) } else { Ok(None) };
         }
-        let file = SlotFile::open(disk, &path)?;
+        let file = open_record(disk, &path)?;
         if file.get().is_empty() {
             return Ok(None);
         }
@@ -99,7 +102,21 @@ impl StoreMeta {
     /// The epoch: within one, no line that was shown is lost.
     #[must_use]
     pub fn epoch(&self) -> u32 {
-        self.epoch
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Begins another epoch, as opening the logs has shown that lines are gone; says which.
+    ///
+    /// # Errors
+    /// A failure of the disk.
+    pub fn raise_epoch(&self) -> Result<u32, StoreError> {
+        let mut file = self.file.lock();
+        let epoch = self.epoch() + 1;
+        let mut entries = file.get().clone();
+        entries.insert("epoch".into(), epoch.to_le_bytes().into());
+        file.put(entries)?;
+        self.epoch.store(epoch, Ordering::Release);
+        Ok(epoch)
     }
 
     /// Notes that the store is closed in order: all that was shown is synced. Nothing may be shown after it.
@@ -166,6 +183,26 @@ impl StoreMeta {
         entries.insert(key, position.to_le_bytes().into());
         file.put(entries)
     }
+}
+
+fn open_record(disk: &dyn Disk, path: &Path) -> Result<SlotFile, StoreError> {
+    SlotFile::open(disk, path).map_err(|error| match error {
+        StoreError::Damaged { .. } => StoreError::NoRecord { path: path.to_owned(), why: "is damaged" },
+        error => error,
+    })
+}
+
+fn is_missing(disk: &dyn Disk, path: &Path) -> Result<bool, StoreError> {
+    match disk.open(path) {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(StoreError::io("open", path, error)),
+    }
+}
+
+/// Whether either log has files in the store's folder.
+fn has_logs(disk: &dyn Disk, dir: &Path) -> bool {
+    ["lines", "events"].iter().any(|log| disk.list(&dir.join(log)).is_ok_and(|files| !files.is_empty()))
 }
 
 /// Store id, incarnation and epoch.

@@ -88,6 +88,9 @@ impl Parts {
             self.meta.epoch(),
             sync_interval,
         )?;
+        if lines.was_cut() {
+            lines.begin_epoch(self.meta.raise_epoch()?);
+        }
         if self.index.indexed(LogKind::Events)? < indexed {
             // The index was ahead of the line log: all of it was made anew, but what the events had in it.
             events.close();

@@ -4,6 +4,7 @@
 
 mod events;
 mod lines;
+mod undelivered;
 
 use std::path::Path;
 use std::sync::Arc;

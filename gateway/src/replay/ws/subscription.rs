@@ -16,6 +16,7 @@ use crate::replay::cursor::{LineCursor, Look, Seen};
 use crate::replay::metrics::Metrics;
 use crate::replay::page::{Entry, Mark, Page};
 use crate::replay::pool::Pool;
+use crate::store::Position;
 use crate::store::lines::{ReaderGuard, StreamTail};
 
 /// What a subscription can do next.
@@ -85,6 +86,8 @@ pub(super) struct Subscription {
     mark: Mark,
     /// Lines from here on are live; none once history is done.
     history_end: Option<u64>,
+    /// Where the newest block of history lies: one that takes no number is history, too.
+    history_newest: Position,
     live_chunks: bool,
     /// The client has been told that the archive could not be read.
     told: bool,
@@ -111,6 +114,7 @@ impl Subscription {
             writer: Writer::new(cursor.step_run().clone(), &target),
             _reader: tail.enter_reader(),
             mark: cursor.mark(),
+            history_newest: tail.newest(),
             target,
             tail,
             cursor,
@@ -149,7 +153,8 @@ impl Subscription {
             return Next::Write;
         }
         self.release(pool);
-        if self.history_end.is_some_and(|end| self.mark.next_line >= end) {
+        let Mark { next_line, passed } = self.cursor.mark();
+        if passed >= self.history_newest && self.history_end.is_some_and(|end| next_line >= end) {
             self.end_history(outbox);
         } else if self.history_end.is_none() {
             self.tell(outbox);

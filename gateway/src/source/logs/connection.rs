@@ -13,6 +13,7 @@ use super::LogIngest;
 use super::metrics::LogMetrics;
 use super::verdict::Verdict;
 use crate::access::{Identity, Verb};
+use crate::clock::Millis;
 use crate::decode::{BatchBytes, DecodeError, Decoded, count_in_passing};
 use crate::id::{AgentId, Id, StepRunId};
 use crate::shard::{Lost, Numbering, Outcome, Payload, Refusal, Submission};
@@ -192,37 +193,31 @@ impl LogConnection {
         batch: LogBatch,
     ) -> Answer {
         let (mut submission, answer) = self.submission(&step_run, &agent);
-        if batch.first_line > 0 {
-            submission.numbering = Numbering::Agent { first_line: batch.first_line };
+        let is_numbered = batch.first_line > 0;
+        submission.numbering = if is_numbered {
+            Numbering::Agent { first_line: batch.first_line }
         } else {
-            submission.numbering = Numbering::Gateway { fingerprint: fingerprint(&agent, &step_run, seq, &batch) };
-        }
+            Numbering::Gateway { fingerprint: fingerprint(&agent, &step_run, seq, &batch) }
+        };
         submission.pipeline_id = batch.meta.as_ref().map_or("", |meta| &meta.pipeline_id).into();
         submission.end_of_log = batch.end_of_log;
-        let decoded = match BatchBytes::of(batch, agent, submission.arrived) {
-            Ok(bytes) => match self.decode(&bytes).await {
-                Some(decoded) => decoded,
-                None => {
-                    let limit = self.ingest.limits.raw_bytes;
-                    let counted = tokio::task::spawn_blocking(move || count_in_passing(&bytes, limit)).await;
-                    return self.no_room(seq, submission, counted.unwrap_or(None));
-                }
-            },
-            Err(error) => Err(error),
-        };
-        let (truncated, rejection) = match decoded {
-            Ok(decoded) => {
+
+        let (mut truncated, mut rejection) = (0, None);
+        match self.decode(batch, agent, submission.arrived).await {
+            Decode::Lines(decoded) => {
+                truncated = decoded.truncated;
                 submission.payload = Payload::Lines(decoded.pieces);
                 submission.memory = Some(decoded.memory);
-                (decoded.truncated, None)
             }
+            Decode::NoMemory { lines } => return self.no_room(seq, submission, lines),
             // The agent counts its lines: it may send them again as they should be, so nothing is marked.
-            Err(error) if batch_is_numbered(&submission) => return rejected(seq, format!("the batch {error}")),
-            Err(error) => {
+            Decode::Unreadable(error) if is_numbered => return rejected(seq, format!("the batch {error}")),
+            Decode::Unreadable(error) => {
                 submission.payload = Payload::Unreadable;
-                (0, Some(format!("the batch {error}")))
+                rejection = Some(format!("the batch {error}"));
             }
-        };
+        }
+
         submission.lost = self.dropped.remove(&step_run).map_or(Lost::default(), |(_, lost)| lost);
         // Nobody hears what becomes of an unreadable batch, so its answer can bring no guard.
         submission.wants_feeder = rejection.is_none() && self.begins_to_feed(&step_run, submission.end_of_log);
@@ -236,12 +231,24 @@ impl LogConnection {
         }
     }
 
-    /// Decodes; `None` if there was no memory for it in time.
-    async fn decode(&self, bytes: &BatchBytes) -> Option<Result<Decoded, DecodeError>> {
-        let decoded = self.ingest.decoder.run(bytes);
-        match self.when_full {
-            WhenFull::Wait => Some(decoded.await),
-            WhenFull::DropAfter(patience) => tokio::time::timeout(patience, decoded).await.ok(),
+    async fn decode(&self, batch: LogBatch, agent: AgentId, arrived: Millis) -> Decode {
+        let bytes = match BatchBytes::of(batch, agent, arrived) {
+            Ok(bytes) => bytes,
+            Err(error) => return Decode::Unreadable(error),
+        };
+        let decoding = self.ingest.decoder.run(&bytes);
+        let decoded = match self.when_full {
+            WhenFull::Wait => Some(decoding.await),
+            WhenFull::DropAfter(patience) => tokio::time::timeout(patience, decoding).await.ok(),
+        };
+        match decoded {
+            Some(Ok(decoded)) => Decode::Lines(decoded),
+            Some(Err(error)) => Decode::Unreadable(error),
+            None => {
+                let limit = self.ingest.limits.raw_bytes;
+                let counted = tokio::task::spawn_blocking(move || count_in_passing(&bytes, limit)).await;
+                Decode::NoMemory { lines: counted.unwrap_or(None) }
+            }
         }
     }
 
@@ -299,12 +306,18 @@ impl LogConnection {
     }
 }
 
-fn rejected(seq: u64, why: impl Into<String>) -> Answer {
-    Answer::Now(Verdict::rejected(seq, why))
+/// What became of a batch's bytes.
+enum Decode {
+    Lines(Decoded),
+    Unreadable(DecodeError),
+    /// There was no memory for them in time; how many lines they hold, if that could be told in passing.
+    NoMemory {
+        lines: Option<u64>,
+    },
 }
 
-fn batch_is_numbered(batch: &Submission) -> bool {
-    matches!(batch.numbering, Numbering::Agent { .. })
+fn rejected(seq: u64, why: impl Into<String>) -> Answer {
+    Answer::Now(Verdict::rejected(seq, why))
 }
 
 /// What a batch whose lines the gateway counts is recognised by.

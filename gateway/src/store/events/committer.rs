@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::known::{ByEvent, DeadKey, IndexBatch, Known};
-use super::record;
 use super::{Commit, DeadReason, EventFate, Incoming, IncomingEvent};
+use super::{identity, record};
 use crate::id::AgentId;
 use crate::store::index::record::{KnownEvent, encode_known_event};
 use crate::store::index::{self, EventEntry, Index};
@@ -118,9 +118,9 @@ impl Committer {
     pub fn remember(&mut self, events: &[KnownEvent]) -> Result<(), StoreError> {
         let mut plan = Plan::default();
         for event in events {
-            // A name that was used again meanwhile belongs to a younger event.
-            if self.find(&event.agent, &event.event_id)?.is_some_and(|entry| entry.digest == event.digest) {
-                plan.events.insert(&event.agent, event.event_id.clone(), (plan.frames.len(), event.digest));
+            // One whose segment has gone meanwhile is not to come back.
+            if self.find(&event.agent, &event.name)?.is_some_and(|entry| entry.digest == event.digest) {
+                plan.events.insert(&event.agent, event.name.clone(), (plan.frames.len(), event.digest));
                 plan.frames.push((EVENT_MARK, [encode_known_event(event), Bytes::new()]));
             }
         }
@@ -180,24 +180,25 @@ impl Committer {
 
     fn judge_event(&self, agent: &AgentId, event: &IncomingEvent, plan: &mut Plan) -> Result<(EventFate, Place), StoreError> {
         let IncomingEvent { event_id, seq, digest, raw } = event;
-        let before = match plan.events.get(agent, event_id) {
+        let name = identity::name(event_id, *seq, *digest);
+        let before = match plan.events.get(agent, &name) {
             Some((frame, digest)) => Some((*digest, Place::Frame(*frame))),
-            None => self.find(agent, event_id)?.map(|entry| (entry.digest, Place::At(entry.position))),
+            None => self.find(agent, &name)?.map(|entry| (entry.digest, Place::At(entry.position))),
         };
         match before {
             Some((before, place)) if before == *digest => return Ok((EventFate::Repeated, place)),
-            Some((_, place)) if !is_reused_name(event_id, *seq) => return Ok((EventFate::Conflict, place)),
-            _ => {}
+            Some((_, place)) => return Ok((EventFate::Conflict, place)),
+            None => {}
         }
         let place = Place::Frame(plan.frames.len());
-        plan.events.insert(agent, event_id.clone(), (plan.frames.len(), *digest));
+        plan.events.insert(agent, name.into(), (plan.frames.len(), *digest));
         plan.push(EVENT, None, *seq, *digest, [agent.as_str(), event_id], raw);
         Ok((EventFate::Stored, place))
     }
 
-    /// The event's entry, if the log has it: what retention has removed is forgotten.
-    fn find(&self, agent: &AgentId, event_id: &str) -> Result<Option<EventEntry>, StoreError> {
-        let entry = self.known.find(&*self.index, agent, event_id)?;
+    /// The entry of the event of that [`identity::name`], if the log has it: what retention has removed is forgotten.
+    fn find(&self, agent: &AgentId, name: &str) -> Result<Option<EventEntry>, StoreError> {
+        let entry = self.known.find(&*self.index, agent, name)?;
         Ok(entry.filter(|entry| entry.position >= self.log.start()))
     }
 
@@ -250,11 +251,6 @@ impl Committer {
     pub fn synced(&self) -> watch::Receiver<Position> {
         self.synced.subscribe()
     }
-}
-
-/// Whether the event's name is the one that stock agents use again after a reset: `evt-` and its own seq.
-fn is_reused_name(event_id: &str, seq: u64) -> bool {
-    event_id.strip_prefix("evt-").is_some_and(|number| number == seq.to_string())
 }
 
 fn answer(group: Vec<Commit>, judged: Result<(Judged, Vec<Position>), StoreError>) {

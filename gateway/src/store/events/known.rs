@@ -19,7 +19,7 @@ const DEAD_LETTERS: usize = 16_384;
 const BATCH_EVENTS: usize = 4_096;
 const BATCH_BYTES: u64 = 8 << 20;
 
-/// Something for each of some events, found by agent and id.
+/// Something for each of some events, found by agent and [name](super::identity::name).
 #[derive(Debug)]
 pub(super) struct ByEvent<V> {
     agents: HashMap<AgentId, HashMap<Box<str>, V>>,
@@ -33,16 +33,16 @@ impl<V> Default for ByEvent<V> {
 }
 
 impl<V> ByEvent<V> {
-    pub(super) fn get(&self, agent: &AgentId, event_id: &str) -> Option<&V> {
-        self.agents.get(agent)?.get(event_id)
+    pub(super) fn get(&self, agent: &AgentId, name: &str) -> Option<&V> {
+        self.agents.get(agent)?.get(name)
     }
 
-    pub(super) fn insert(&mut self, agent: &AgentId, event_id: Box<str>, value: V) {
+    pub(super) fn insert(&mut self, agent: &AgentId, name: Box<str>, value: V) {
         let events = match self.agents.get_mut(agent) {
             Some(events) => events,
             None => self.agents.entry(agent.clone()).or_default(),
         };
-        self.len += usize::from(events.insert(event_id, value).is_none());
+        self.len += usize::from(events.insert(name, value).is_none());
     }
 
     pub(super) fn into_iter(self) -> impl Iterator<Item = (AgentId, Box<str>, V)> {
@@ -69,10 +69,10 @@ impl IndexBatch {
     pub(crate) fn apply(&self, index: &dyn Index) -> Result<(), StoreError> {
         let mut updates: Vec<_> = (self.entries.agents.iter())
             .flat_map(|(agent, events)| {
-                events.iter().map(|(id, entry)| EventUpdate { agent: agent.clone(), event_id: id.clone(), entry: *entry })
+                events.iter().map(|(id, entry)| EventUpdate { agent: agent.clone(), name: id.clone(), entry: *entry })
             })
             .collect();
-        updates.sort_unstable_by(|a, b| (&a.agent, &a.event_id).cmp(&(&b.agent, &b.event_id)));
+        updates.sort_unstable_by(|a, b| (&a.agent, &a.name).cmp(&(&b.agent, &b.name)));
         index.apply_events(self.up_to, &updates)
     }
 }
@@ -94,11 +94,11 @@ impl Known {
     }
 
     /// The event's entry, if the store has it.
-    pub(super) fn find(&self, index: &dyn Index, agent: &AgentId, event_id: &str) -> Result<Option<EventEntry>, StoreError> {
+    pub(super) fn find(&self, index: &dyn Index, agent: &AgentId, name: &str) -> Result<Option<EventEntry>, StoreError> {
         let young = std::iter::once(&self.open).chain(self.sealed.iter().rev().map(|batch| &**batch));
-        match young.filter_map(|batch| batch.entries.get(agent, event_id)).next() {
+        match young.filter_map(|batch| batch.entries.get(agent, name)).next() {
             Some(entry) => Ok(Some(*entry)),
-            None => index.event(agent, event_id),
+            None => index.event(agent, name),
         }
     }
 
@@ -107,9 +107,9 @@ impl Known {
         self.dead.get(key).is_some()
     }
 
-    /// Adds an event that is synced, in place of an earlier one of that name.
-    pub(super) fn add(&mut self, agent: &AgentId, event_id: Box<str>, entry: EventEntry) {
-        self.open.entries.insert(agent, event_id, entry);
+    /// Adds an event that is synced; a mark in place of what it stands for.
+    pub(super) fn add(&mut self, agent: &AgentId, name: Box<str>, entry: EventEntry) {
+        self.open.entries.insert(agent, name, entry);
     }
 
     /// Remembers a dead letter that is synced.

@@ -128,7 +128,7 @@ impl EventLog {
         done.blocking_recv().unwrap_or(Err(StoreError::Closed))
     }
 
-    /// Makes the index forget events, but for those whose entry lies at or after `before`: their ids have been used again. Blocks
+    /// Makes the index forget events, but for those whose entry lies at or after `before`: marks of them have been appended. Blocks
     /// until that is done.
     ///
     /// # Errors
@@ -262,9 +262,9 @@ impl Indexer {
 /// Forgets the events whose entries lie before `before`.
 fn forget(index: &dyn Index, keys: Vec<(AgentId, Box<str>)>, before: Position) -> Result<(), StoreError> {
     let mut old = Vec::with_capacity(keys.len());
-    for (agent, event_id) in keys {
-        if index.event(&agent, &event_id)?.is_some_and(|entry| entry.position < before) {
-            old.push((agent, event_id));
+    for (agent, name) in keys {
+        if index.event(&agent, &name)?.is_some_and(|entry| entry.position < before) {
+            old.push((agent, name));
         }
     }
     index.forget_events(&old)

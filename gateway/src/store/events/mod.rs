@@ -10,6 +10,7 @@
 //! | 0x83 mark | [`crate::store::index::record`], a known event: retention has removed the event, its repeats are still known |
 
 mod committer;
+pub mod identity;
 mod known;
 mod log;
 mod open;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::committer::{Committer, DEAD_LETTER, EVENT, EVENT_MARK};
+use super::identity;
 use super::known::Known;
 use super::record::{self, Record, RecordError};
 use crate::id::Id;
@@ -93,8 +94,8 @@ impl Recovering<'_> {
                 Err(error) => tracing::error!(position, %error, "an event is passed over"),
             },
             EVENT_MARK => match decode_known_event(&body) {
-                Ok(KnownEvent { agent, event_id, digest, .. }) => {
-                    self.known.add(&agent, event_id, EventEntry { position, digest });
+                Ok(KnownEvent { agent, name, digest, .. }) => {
+                    self.known.add(&agent, name, EventEntry { position, digest });
                 }
                 Err(error) => tracing::error!(position, %error, "a mark of an event is passed over"),
             },
@@ -107,7 +108,10 @@ impl Recovering<'_> {
     fn record(&mut self, position: Position, kind: FrameKind, record: Record) {
         let Record { agent, event_id, seq, digest, .. } = record;
         match Id::parse(&agent) {
-            Ok(agent) if kind == EVENT => self.known.add(&agent, event_id, EventEntry { position, digest }),
+            Ok(agent) if kind == EVENT => {
+                let name = identity::name(&event_id, seq, digest).into();
+                self.known.add(&agent, name, EventEntry { position, digest });
+            }
             Ok(agent) => self.known.add_dead((agent, seq, digest)),
             Err(error) => tracing::error!(position, %error, "an event whose agent is nobody is passed over"),
         }

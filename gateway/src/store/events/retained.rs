@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::EventLog;
 use super::committer::{EVENT, EVENT_MARK};
+use super::identity;
 use super::record::{self, Record};
 use crate::id::{AgentId, Id};
 use crate::store::index::Index;
@@ -69,8 +70,9 @@ fn seen(frame: Frame) -> Option<SeenEvent> {
     let Frame { position, next, kind, received, body, .. } = frame;
     let event = match kind {
         EVENT => {
-            let Record { agent, event_id, digest, .. } = record::decode(body).ok()?;
-            KnownEvent { agent: Id::parse(&agent).ok()?, event_id, digest, received }
+            let Record { agent, event_id, seq, digest, .. } = record::decode(body).ok()?;
+            let name = identity::name(&event_id, seq, digest).into();
+            KnownEvent { agent: Id::parse(&agent).ok()?, name, digest, received }
         }
         EVENT_MARK => decode_known_event(&body).ok()?,
         _ => return None,

@@ -256,9 +256,9 @@ impl Index for FjallIndex {
         self.commit(batch, LogKind::Lines, up_to)
     }
 
-    fn event(&self, agent: &AgentId, event_id: &str) -> Result<Option<EventEntry>, StoreError> {
-        let mut key = Vec::with_capacity(2 + agent.as_str().len() + event_id.len());
-        keys::event(&mut key, agent, event_id);
+    fn event(&self, agent: &AgentId, name: &str) -> Result<Option<EventEntry>, StoreError> {
+        let mut key = Vec::with_capacity(2 + agent.as_str().len() + name.len());
+        keys::event(&mut key, agent, name);
         let value = self.keys.get(&key).map_err(broken)?;
         value.map(|value| Ok(record::decode_event(&value)?)).transpose()
     }
@@ -267,7 +267,7 @@ impl Index for FjallIndex {
         let mut key = Vec::new();
         let mut entries: Vec<(UserKey, UserValue)> = Vec::with_capacity(updates.len());
         for update in updates {
-            keys::event(&mut key, &update.agent, &update.event_id);
+            keys::event(&mut key, &update.agent, &update.name);
             entries.push((key[..].into(), record::encode_event(&update.entry).into()));
         }
         // Neighbours in the memtable share cache lines. Stable: the last update of a key wins.
@@ -294,8 +294,8 @@ impl Index for FjallIndex {
 
     fn forget_events(&self, keys: &[(AgentId, Box<str>)]) -> Result<(), StoreError> {
         let mut key = Vec::new();
-        self.remove_all(keys.iter().map(|(agent, event_id)| {
-            keys::event(&mut key, agent, event_id);
+        self.remove_all(keys.iter().map(|(agent, name)| {
+            keys::event(&mut key, agent, name);
             Ok(key[..].into())
         }))
     }

@@ -7,7 +7,7 @@
 //! | indexed up to | `m` `lines` or `m` `events` | `1`, position u64 |
 //! | stream | `s`, step run id | its record ([`record::encode_mark`](super::record::encode_mark)) |
 //! | block | `b`, length of the step run id − 1 u8, step run id, first line u64, position u64 | `1`, lines u32 |
-//! | event | `e`, length of the agent id − 1 u8, agent id, event id | `1`, position u64, digest u64 |
+//! | event | `e`, length of the agent id − 1 u8, agent id, its [name](crate::store::events::identity::name) | `1`, position u64, digest u64 |
 //!
 //! Every value begins with the version of its layout; its other numbers are little-endian. An id has 1 to 256 bytes, so that its
 //! length less one fits a byte; with the length in front no stream's blocks lie among those of another whose id begins alike.
@@ -82,11 +82,11 @@ impl BlockKeys {
 }
 
 /// Writes an event's key into `key`, in place of what was there.
-pub(super) fn event(key: &mut Vec<u8>, agent: &AgentId, event_id: &str) {
+pub(super) fn event(key: &mut Vec<u8>, agent: &AgentId, name: &str) {
     key.clear();
     key.push(EVENT);
     push_id(key, agent.as_str());
-    key.extend_from_slice(event_id.as_bytes());
+    key.extend_from_slice(name.as_bytes());
 }
 
 fn push_id(key: &mut Vec<u8>, id: &str) {

@@ -80,14 +80,14 @@ impl Index for MemoryIndex {
         Ok(())
     }
 
-    fn event(&self, agent: &AgentId, event_id: &str) -> Result<Option<EventEntry>, StoreError> {
-        Ok(self.state.lock().events.get(&(agent.clone(), event_id.into())).copied())
+    fn event(&self, agent: &AgentId, name: &str) -> Result<Option<EventEntry>, StoreError> {
+        Ok(self.state.lock().events.get(&(agent.clone(), name.into())).copied())
     }
 
     fn apply_events(&self, up_to: Position, updates: &[EventUpdate]) -> Result<(), StoreError> {
         let mut state = self.state.lock();
         for update in updates {
-            state.events.insert((update.agent.clone(), update.event_id.clone()), update.entry);
+            state.events.insert((update.agent.clone(), update.name.clone()), update.entry);
         }
         assert!(state.events_indexed <= up_to, "`indexed up to` never goes back");
         state.events_indexed = up_to;

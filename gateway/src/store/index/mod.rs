@@ -80,8 +80,8 @@ pub struct LineUpdate {
 pub struct EventUpdate {
     /// Who sent the event.
     pub agent: AgentId,
-    /// Its id.
-    pub event_id: Box<str>,
+    /// Its [name](crate::store::events::identity::name).
+    pub name: Box<str>,
     /// What is known of it.
     pub entry: EventEntry,
 }
@@ -123,11 +123,11 @@ pub trait Index: Send + Sync + 'static {
     /// [`StoreError::Index`].
     fn apply_lines(&self, up_to: Position, updates: &[LineUpdate]) -> Result<(), StoreError>;
 
-    /// What is known of an event.
+    /// What is known of the event of that [name](crate::store::events::identity::name).
     ///
     /// # Errors
     /// [`StoreError::Index`].
-    fn event(&self, agent: &AgentId, event_id: &str) -> Result<Option<EventEntry>, StoreError>;
+    fn event(&self, agent: &AgentId, name: &str) -> Result<Option<EventEntry>, StoreError>;
 
     /// Adds or replaces events and moves "indexed up to" of the event log: all or nothing.
     ///

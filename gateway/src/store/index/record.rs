@@ -158,8 +158,8 @@ pub fn decode_mark(bytes: &[u8]) -> Result<(StepRunId, StreamRecord), RecordErro
 pub struct KnownEvent {
     /// Who sent it.
     pub agent: AgentId,
-    /// Its id, of at most 64 KiB.
-    pub event_id: Box<str>,
+    /// Its [name](crate::store::events::identity::name), of at most 64 KiB.
+    pub name: Box<str>,
     /// The digest of its type and payload.
     pub digest: u64,
     /// When it was received.
@@ -169,16 +169,16 @@ pub struct KnownEvent {
 /// Encodes a known event.
 #[must_use]
 pub fn encode_known_event(event: &KnownEvent) -> Bytes {
-    let (agent, event_id) = (event.agent.as_str(), &*event.event_id);
-    let mut out = BytesMut::with_capacity(EVENT_FIXED + agent.len() + event_id.len());
+    let (agent, name) = (event.agent.as_str(), &*event.name);
+    let mut out = BytesMut::with_capacity(EVENT_FIXED + agent.len() + name.len());
     out.put_slice(&[VERSION, 0]);
     out.put_u16_le(agent.len() as u16);
-    out.put_u16_le(event_id.len() as u16);
+    out.put_u16_le(name.len() as u16);
     out.put_u16_le(0);
     out.put_u64_le(event.digest);
     out.put_i64_le(event.received);
     out.put_slice(agent.as_bytes());
-    out.put_slice(event_id.as_bytes());
+    out.put_slice(name.as_bytes());
     out.freeze()
 }
 
@@ -189,18 +189,18 @@ pub fn encode_known_event(event: &KnownEvent) -> Bytes {
 pub fn decode_known_event(bytes: &[u8]) -> Result<KnownEvent, RecordError> {
     let mut rest = Reader::new(bytes)?;
     let [0] = rest.take::<1>()? else { return Err(RecordError::Malformed) };
-    let [agent, event_id, 0] = [rest.u16()?, rest.u16()?, rest.u16()?] else { return Err(RecordError::Malformed) };
+    let [agent, name, 0] = [rest.u16()?, rest.u16()?, rest.u16()?] else { return Err(RecordError::Malformed) };
     let digest = rest.u64()?;
     let received = i64::from_le_bytes(rest.take()?);
-    let (agent, event_id) = (rest.id(agent)?, rest.text(event_id)?.into());
+    let (agent, name) = (rest.id(agent)?, rest.text(name)?.into());
     rest.end()?;
-    Ok(KnownEvent { agent, event_id, digest, received })
+    Ok(KnownEvent { agent, name, digest, received })
 }
 
 /// The size of a known event's frame.
 #[must_use]
 pub fn known_event_bytes(event: &KnownEvent) -> u64 {
-    let body = EVENT_FIXED + event.agent.as_str().len() + event.event_id.len();
+    let body = EVENT_FIXED + event.agent.as_str().len() + event.name.len();
     (FRAME_HEADER + body).next_multiple_of(ALIGNMENT as usize) as u64
 }
 

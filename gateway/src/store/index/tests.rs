@@ -43,8 +43,8 @@ fn update(step_run: &str, blocks: &[BlockRef]) -> LineUpdate {
     LineUpdate { step_run: id(step_run), blocks: blocks.to_vec(), record: record(last.next_line(), last.position) }
 }
 
-fn event(agent: &str, event_id: &str, position: Position) -> EventUpdate {
-    EventUpdate { agent: id(agent), event_id: event_id.into(), entry: EventEntry { position, digest: position ^ 0xabcd } }
+fn event(agent: &str, name: &str, position: Position) -> EventUpdate {
+    EventUpdate { agent: id(agent), name: name.into(), entry: EventEntry { position, digest: position ^ 0xabcd } }
 }
 
 /// What any index must do.
@@ -92,7 +92,7 @@ fn suite(index: &dyn Index) {
     let events = [event("ag", "ent", 80), event("a", "gent", 72), event("agent", "e", 64), event("ag", "ent", 88)];
     index.apply_events(96, &events).unwrap();
     for known in &events[1..] {
-        assert_eq!(index.event(&known.agent, &known.event_id).unwrap(), Some(known.entry));
+        assert_eq!(index.event(&known.agent, &known.name).unwrap(), Some(known.entry));
     }
     assert_eq!(index.event(&id("agen"), "te").unwrap(), None);
     index.forget_events(&[(id("a"), "gent".into()), (id("a"), "none".into())]).unwrap();
@@ -315,7 +315,7 @@ fn marks_look_as_their_table_says() {
 #[test]
 fn marks_of_events_look_as_their_table_says() {
     let event =
-        KnownEvent { agent: id("agent"), event_id: "evt-7".into(), digest: 0x0102_0304_0506_0708, received: 1_700_000_000_123 };
+        KnownEvent { agent: id("agent"), name: "evt-7".into(), digest: 0x0102_0304_0506_0708, received: 1_700_000_000_123 };
     let golden = b"\x01\x00\x05\x00\x05\x00\x00\x00\x08\x07\x06\x05\x04\x03\x02\x01\x7b\x68\xe5\xcf\x8b\x01\x00\x00agentevt-7";
     assert_eq!(encode_known_event(&event), golden[..]);
     assert_eq!(decode_known_event(golden), Ok(event.clone()));

@@ -101,12 +101,9 @@ fn what_is_wrong_is_found_and_named() {
 #[test]
 fn events_are_looked_up_and_findings_are_bounded() {
     let index = MemoryIndex::default();
-    let update = |event_id: &str, position| EventUpdate {
-        agent: id("agent"),
-        event_id: event_id.into(),
-        entry: EventEntry { position, digest: 0 },
-    };
-    // 64 was sent again with other content, as 72.
+    let update =
+        |name: &str, position| EventUpdate { agent: id("agent"), name: name.into(), entry: EventEntry { position, digest: 0 } };
+    // 64 is known by the mark at 72.
     index.apply_events(10_000, &[update("72", 72)]).unwrap();
     let meaning = |frame: &Frame| {
         let name = if frame.position == 64 { 72 } else { frame.position };

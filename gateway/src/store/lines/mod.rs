@@ -10,7 +10,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -56,7 +56,8 @@ pub struct LineStore {
     log: SegmentLog,
     index: Arc<dyn Index>,
     registry: Registry,
-    epoch: u32,
+    epoch: AtomicU32,
+    was_cut: bool,
     dir: PathBuf,
     closing: Arc<AtomicBool>,
     following: watch::Receiver<Position>,
@@ -143,7 +144,7 @@ impl LineStore {
         epoch: u32,
         sync_interval: Duration,
     ) -> Result<(Arc<Self>, LineAppender, Writer, Syncer), StoreError> {
-        let (log, log_writer) = rebuild::open(disk, dir, options, index.as_ref())?;
+        let (log, log_writer, was_cut) = rebuild::open(disk, dir, options, index.as_ref())?;
         let (writes, input) = bounded(WRITE_QUEUE);
         let (written, from_writer) = bounded(SYNC_QUEUE);
         let indexed = Arc::new(AtomicU64::new(log.synced()));
@@ -161,7 +162,8 @@ impl LineStore {
         let closing = Arc::new(AtomicBool::new(false));
         let writer =
             Writer { log: log.clone(), appender: log_writer, input, written, indexed, room, closing: Arc::clone(&closing) };
-        let store = Arc::new(Self { log, index, registry: Registry::default(), epoch, dir: dir.to_owned(), closing, following });
+        let (registry, epoch, dir) = (Registry::default(), AtomicU32::new(epoch), dir.to_owned());
+        let store = Arc::new(Self { log, index, registry, epoch, was_cut, dir, closing, following });
         Ok((Arc::clone(&store), LineAppender { store, writes }, writer, syncer))
     }
 
@@ -187,7 +189,19 @@ impl LineStore {
     /// The store's epoch: raised when a power loss may have taken back lines that were shown.
     #[must_use]
     pub fn epoch(&self) -> u32 {
-        self.epoch
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Whether opening has found less of the log than was indexed: lines that were shown are gone, so that their numbers will be
+    /// given again, and that needs another epoch.
+    #[must_use]
+    pub fn was_cut(&self) -> bool {
+        self.was_cut
+    }
+
+    /// Begins another epoch. To be called before the first append only.
+    pub fn begin_epoch(&self, epoch: u32) {
+        self.epoch.store(epoch, Ordering::Release);
     }
 
     /// What is known of a stream, with all that is written. Reads the disk if the stream is not in memory.
@@ -308,8 +322,14 @@ impl LineStore {
     /// # Errors
     /// As [`SegmentLog::read`]; [`StoreError::Damaged`] if the frame holds no readable block.
     pub fn read(&self, place: &BlockRef) -> Result<Block, StoreError> {
-        let frame = self.log.read(place.position)?;
-        format::decode(&frame.body).map_err(|_| self.log.damaged(place.position, "the frame holds no readable block"))
+        let block = self.log.read(place.position).and_then(|frame| {
+            format::decode(&frame.body).map_err(|_| self.log.damaged(place.position, "the frame holds no readable block"))
+        });
+        if let Err(error @ StoreError::Damaged { .. }) = &block {
+            tracing::error!(%error, "lines cannot be read; readers see a gap. `arcgate store verify` finds what else is damaged");
+            metrics::counter!("arcgate_store_damaged_reads_total").increment(1);
+        }
+        block
     }
 }
 
@@ -335,6 +355,6 @@ impl LineSource for LineStore {
     }
 
     fn epoch(&self) -> u32 {
-        self.epoch
+        Self::epoch(self)
     }
 }

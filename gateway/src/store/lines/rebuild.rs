@@ -16,13 +16,13 @@ use crate::store::{Position, StoreError};
 /// The index is written after this many frames, so that a reindex of any size takes little memory.
 const FRAMES_A_BATCH: usize = 20_000;
 
-/// Opens the log and indexes what the index lacks of it.
+/// Opens the log and indexes what the index lacks of it. Says whether the log had been longer.
 pub(super) fn open(
     disk: Arc<dyn Disk>,
     dir: &Path,
     options: SegmentOptions,
     index: &dyn Index,
-) -> Result<(SegmentLog, LogWriter), StoreError> {
+) -> Result<(SegmentLog, LogWriter, bool), StoreError> {
     let indexed = index.indexed(LogKind::Lines)?;
     let (log, writer, recovery) = SegmentLog::open(disk, dir, options, indexed, &mut |_| Ok(()))?;
     if recovery.index_ahead {
@@ -30,7 +30,7 @@ pub(super) fn open(
         index.clear()?;
     }
     catch_up(&log, index)?;
-    Ok((log, writer))
+    Ok((log, writer, recovery.index_ahead))
 }
 
 /// Indexes what the index lacks of the log.

@@ -92,6 +92,12 @@ impl StreamTail {
         self.record.load_full()
     }
 
+    /// Where the stream's newest block lies, or what retention noted of the stream after it; 0 if there is none.
+    #[must_use]
+    pub fn newest(&self) -> Position {
+        self.record.load().as_ref().map_or(0, |record| record.newest)
+    }
+
     /// The blocks that are written but not yet indexed. Load it *before* asking the index, then nothing falls between.
     #[must_use]
     pub fn snapshot(&self) -> Arc<TailSnapshot> {
@@ -159,7 +165,6 @@ impl StreamTail {
     pub fn publish(&self, blocks: &Arc<[TailBlock]>, record: StreamRecord, arrived: Millis) {
         self.arrived.store(arrived, Ordering::Relaxed);
         let (next, ended) = (record.next_line, record.ended);
-        self.record.store(Some(Arc::new(record)));
         if !blocks.is_empty() {
             self.snapshot.rcu(|now| {
                 let mut groups = now.groups.clone();
@@ -167,6 +172,8 @@ impl StreamTail {
                 TailSnapshot { groups }
             });
         }
+        // After the blocks, so that who reads these two first finds what they speak of.
+        self.record.store(Some(Arc::new(record)));
         self.next_written.fetch_max(next, Ordering::AcqRel);
         self.ended.store(ended, Ordering::Release);
         self.more.notify_waiters();

@@ -100,15 +100,15 @@ fn forget(
     };
     let (mut keys, mut marks, mut kept) = (Vec::new(), Vec::new(), 0);
     log.entries(segment, &mut |seen| {
-        let KnownEvent { agent, event_id, received, .. } = &seen.event;
-        // An id that was used again (I3's exception) belongs to a younger frame now.
-        let known = index.event(agent, event_id)?.is_some_and(|entry| entry.position == seen.position);
+        let KnownEvent { agent, name, received, .. } = &seen.event;
+        // A mark that a crash of retention has left twice counts once.
+        let known = index.event(agent, name)?.is_some_and(|entry| entry.position == seen.position);
         match () {
             () if !known => {}
             () if *received >= since && remembered.contains(agent) => marks.push(seen.event),
             () => {
                 *known_since = (*known_since).max(*received);
-                keys.push((agent.clone(), event_id.clone()));
+                keys.push((agent.clone(), name.clone()));
             }
         }
         if keys.len() >= AT_ONCE {

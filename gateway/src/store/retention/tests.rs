@@ -316,7 +316,7 @@ impl EventSegments for FakeEvents {
             let mut segments = self.segments.borrow_mut();
             let end = &mut segments.last_mut().unwrap().end;
             let entry = EventEntry { position: *end, digest: event.digest };
-            let update = EventUpdate { agent: event.agent.clone(), event_id: event.event_id.clone(), entry };
+            let update = EventUpdate { agent: event.agent.clone(), name: event.name.clone(), entry };
             self.entries.borrow_mut().push(SeenEvent { position: *end, bytes: 80, event });
             *end += 80;
             self.index.apply_events(*end, &[update])?;
@@ -338,13 +338,13 @@ impl EventSegments for FakeEvents {
 fn event_log(index: &Arc<MemoryIndex>, events: &[(&str, &str)]) -> FakeEvents {
     let mut entries = Vec::new();
     let mut segments: Vec<SegmentInfo> = Vec::new();
-    for (n, (agent, event_id)) in events.iter().enumerate() {
+    for (n, (agent, name)) in events.iter().enumerate() {
         let position = 100 * n as u64;
         let received = NOW + 60_000 * n as Millis;
-        let event = KnownEvent { agent: id(agent), event_id: (*event_id).into(), digest: n as u64, received };
+        let event = KnownEvent { agent: id(agent), name: (*name).into(), digest: n as u64, received };
         entries.push(SeenEvent { position, bytes: 100, event: event.clone() });
         let entry = EventEntry { position, digest: event.digest };
-        let update = EventUpdate { agent: event.agent, event_id: event.event_id, entry };
+        let update = EventUpdate { agent: event.agent, name: event.name, entry };
         index.apply_events(position + 100, &[update]).unwrap();
         if n % 10 == 0 {
             segments.push(SegmentInfo { start: position, end: position, newest: received });
@@ -380,17 +380,6 @@ fn past_the_budget_the_busy_agents_oldest_events_go_and_the_quiet_ones_stay_know
     let removed = events::remove(&log, &*index, 2000, Some(10 * 60_000), &mut known_since, &|_| ()).unwrap();
     assert_eq!(removed.kept, 0);
     assert!(!known(13) && known(3) && known(23));
-}
-
-#[test]
-fn an_id_that_was_used_again_is_not_forgotten_with_its_first_event() {
-    let index = Arc::<MemoryIndex>::default();
-    let mut events = vec![("agent", "other"); 11];
-    (events[0], events[10]) = (("agent", "evt-1"), ("agent", "evt-1"));
-    let log = event_log(&index, &events);
-    events::remove(&log, &*index, 1000, None, &mut 0, &|_| ()).unwrap();
-    assert_eq!(index.event(&id("agent"), "evt-1").unwrap().map(|entry| entry.position), Some(1000));
-    assert_eq!(index.event(&id("agent"), "other").unwrap(), None);
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn store(open: &Open, agent: &str, event_id: &str) -> EventFate {
 }
 
 /// Stores events of `busy` until the log has `count` more segments.
-fn fill(open: &Open, name: &str, count: usize) {
+pub(super) fn fill(open: &Open, name: &str, count: usize) {
     let before = open.events.segments().segments().last().unwrap().start;
     let newer = || open.events.segments().segments().iter().filter(|segment| segment.start > before).count();
     let mut n = 0;

@@ -1,5 +1,7 @@
 //! PushEvents and EventSession as clients see them, over a real event log.
 
+mod outlive;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,9 +14,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
 
-use super::super::EventIngest;
 use super::super::push::push_events;
 use super::super::session::{Answers, event_session};
+use super::super::{EventIngest, Outlive};
 use super::{encode, event};
 use crate::budget::Budget;
 use crate::clock::Clock;
@@ -34,6 +36,10 @@ struct Gateway {
 }
 
 fn gateway() -> Gateway {
+    gateway_outliving(None)
+}
+
+fn gateway_outliving(outlive: Option<Outlive>) -> Gateway {
     let disk = SimDisk::new(1);
     let clock = Clock::manual(1_000_000);
     let segments =
@@ -42,7 +48,8 @@ fn gateway() -> Gateway {
     let options = EventLogOptions { disk: Arc::new(disk.clone()), dir: "/events".into(), segments, index };
     let log = EventLog::open(options).unwrap().0;
     let gate = SpaceGate::new(Path::new("/store"));
-    let ingest = Arc::new(EventIngest::new(log.clone(), gate.clone(), clock.clone(), 1_000_000, Budget::new(64 << 20)));
+    let ingest = EventIngest::new(log.clone(), gate.clone(), clock.clone(), 1_000_000, Budget::new(64 << 20));
+    let ingest = Arc::new(ingest.outliving(outlive));
     Gateway { ingest, log, disk, clock, gate }
 }
 

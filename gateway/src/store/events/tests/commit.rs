@@ -76,6 +76,7 @@ fn i3_only_names_of_the_own_seq_come_again_with_other_content() {
     let (_, _, mut committer) = fresh();
     let mut fate = |id, seq, content| store(&mut committer, "a1", vec![event(id, seq, content)]).unwrap()[0];
     assert_eq!([fate("evt-5", 5, 1), fate("evt-5", 5, 2), fate("evt-5", 5, 2)], [Stored, Stored, Repeated]);
+    assert_eq!(fate("evt-5", 5, 1), Repeated, "the first one is still known");
     assert_eq!([fate("evt-6", 9, 1), fate("evt-6", 9, 2)], [Stored, Conflict], "the seq is not its own");
     assert_eq!([fate("evt-07", 7, 1), fate("evt-07", 7, 2)], [Stored, Conflict]);
     assert_eq!([fate("build-5", 5, 1), fate("build-5", 5, 2), fate("build-5", 5, 1)], [Stored, Conflict, Repeated]);

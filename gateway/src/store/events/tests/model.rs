@@ -7,13 +7,16 @@ use super::super::EventFate;
 /// Agent and event id.
 pub(super) type Key = (String, String);
 
+/// What tells events apart: the key, and the content where the id may come again with other content.
+type Identity = (Key, Option<u64>);
+
 /// Of an event its key, its content, and whether its id is one that may come again with other content.
 pub(super) type Sent = (Key, u64, bool);
 
 #[derive(Default)]
 pub(super) struct Model {
-    /// The content that was last acknowledged under a key.
-    acked: BTreeMap<Key, u64>,
+    /// The content that was acknowledged.
+    acked: BTreeMap<Identity, u64>,
     /// All that was ever acknowledged.
     ever: BTreeSet<(Key, u64)>,
     /// What was sent and not acknowledged: it may be stored or not.
@@ -29,15 +32,16 @@ impl Model {
     /// An answer, in the order of the answers.
     pub(super) fn answered(&mut self, (key, content, reusable): &Sent, fate: EventFate) -> Result<(), String> {
         let item = (key.clone(), *content);
+        let identity = (key.clone(), reusable.then_some(*content));
         let other = self.maybe.iter().any(|(k, c)| k == key && c != content);
-        let right = match (fate, self.acked.get(key)) {
-            (EventFate::Stored, known) => known.is_none_or(|known| known != content && *reusable),
+        let right = match (fate, self.acked.get(&identity)) {
+            (EventFate::Stored, known) => known.is_none(),
             (EventFate::Repeated, known) => known == Some(content) || self.maybe.contains(&item),
             (EventFate::Conflict, known) => !reusable && (other || known.is_some_and(|known| known != content)),
             (EventFate::Dead, _) => false,
         };
         if matches!(fate, EventFate::Stored | EventFate::Repeated) {
-            self.acked.insert(key.clone(), *content);
+            self.acked.insert(identity, *content);
             self.ever.insert(item.clone());
         }
         if right { Ok(()) } else { Err(format!("I3: {item:?} was answered {fate:?}")) }

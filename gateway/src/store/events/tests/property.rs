@@ -36,7 +36,7 @@ struct Names {
     /// Raised at each reset of its log: other content under the same names.
     life: u64,
     seq: u64,
-    /// What it sent in this life.
+    /// What it sent, in all lives.
     sent: Vec<(Sent, u64)>,
 }
 
@@ -91,7 +91,7 @@ impl World {
             }
             18 => {
                 let names = &mut self.names[self.rng.random_range(0..3)];
-                *names = Names { life: names.life + 1, ..Names::default() };
+                *names = Names { life: names.life + 1, seq: 0, sent: std::mem::take(&mut names.sent) };
             }
             _ => {
                 let power_loss = self.rng.random_bool(0.7);

@@ -52,11 +52,12 @@ fn i3_marks_outlive_their_segment() {
     let mut log = filled(&disk, &index);
     let second = log.segments().segments()[1].start;
     let mut known_since = 0;
-    let removed = remove(&retained(&log, &index), &*index, second, Some(Millis::MAX), &mut known_since).unwrap();
+    let removed = remove(&retained(&log, &index), &*index, second, Some(Millis::MAX), &mut known_since, &|_| ()).unwrap();
     assert_eq!((removed.segments, log.segments().start()), (1, second));
     for incarnation in 3..5 {
         assert_eq!(store(&log, "quiet", "build-1", 1), Repeated, "known by its mark");
         assert_eq!(store(&log, "quiet", "evt-5", 2), Repeated, "the younger one stays");
+        assert_eq!(store(&log, "quiet", "evt-5", 1), Repeated, "and the one before it is another");
         log.close();
         log = open(&disk, &index, incarnation);
     }
@@ -79,7 +80,7 @@ fn what_is_removed_without_a_mark_is_new_again() {
     let retained = retained(&log, &index);
     assert!(retained.keep_from() > retained.segments()[1].start, "what was stored is indexed");
     let second = log.segments().segments()[1].start;
-    remove(&retained, &*index, second, None, &mut 0).unwrap();
+    remove(&retained, &*index, second, None, &mut 0, &|_| ()).unwrap();
     assert_eq!(index.event(&agent("quiet"), "build-1").unwrap(), None);
     assert_eq!(store(&log, "quiet", "build-1", 1), Stored);
 }
