@@ -53,7 +53,8 @@ pub(super) fn of_cluster(code: Code) -> DeliveryError {
         }
         Code::SSL => DeliveryError::not_ready("no TLS connection to Kafka comes about; check kafka.tls and the files it names"),
         Code::ClusterAuthorizationFailed => DeliveryError::not_ready(
-            "Kafka does not let this gateway do that in the cluster; give its user the right IdempotentWrite (Write on a topic does since Kafka 2.8)",
+            "Kafka does not let this gateway write; give its user the right Write on its topics (before Kafka 2.8 also \
+             IdempotentWrite on the cluster)",
         ),
         Code::AllBrokersDown | Code::BrokerTransportFailure | Code::OperationTimedOut | Code::Resolve | Code::MessageTimedOut => {
             DeliveryError::transient("no Kafka broker answers; check kafka.brokers and that they run")

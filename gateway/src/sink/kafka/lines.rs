@@ -145,7 +145,7 @@ fn gap(out: &mut Vec<u8>, pipeline_id: &str, block: &Block, reason: GapReason, t
 }
 
 /// What a message is made of, one after the other.
-struct Writer<'o> {
+pub(super) struct Writer<'o> {
     topic: &'o str,
     messages: LogMessages,
     limit: usize,
@@ -159,12 +159,28 @@ struct Writer<'o> {
     template: Template,
 }
 
-impl Writer<'_> {
+impl<'o> Writer<'o> {
+    /// Messages of at most `limit` bytes, with their keys.
+    pub(super) fn new(lines: &'o Lines, limit: usize, out: &'o mut dyn Out) -> Self {
+        Self {
+            topic: &lines.topic,
+            messages: lines.messages,
+            limit,
+            out,
+            text: Vec::new(),
+            lines: 0,
+            first: 0,
+            reader: LineReader::default(),
+            template: Template::default(),
+        }
+    }
+
     /// The messages of a block; says whether more are wanted.
-    fn block(&mut self, position: Position, pipeline_id: &str, block: &Block) -> bool {
+    pub(super) fn block(&mut self, position: Position, pipeline_id: &str, block: &Block) -> bool {
         let key = format!(":{pipeline_id}::{}", block.step_run);
         let key = key.trim_matches(':');
-        let limit = self.limit.saturating_sub(BESIDE + key.len());
+        // With room for a newline.
+        let limit = self.limit.saturating_sub(BESIDE + key.len() + 1);
         if let Content::Gap { reason, time } = &block.content {
             gap(&mut self.text, pipeline_id, block, *reason, *time);
             self.first = block.first_line;
@@ -211,7 +227,7 @@ impl Writer<'_> {
             LogMessages::Lines => self.flush(position, key),
             LogMessages::Blocks => {
                 self.text.push(b'\n');
-                if self.text.len() <= limit || self.lines == 1 {
+                if self.text.len() <= limit + 1 || self.lines == 1 {
                     return true;
                 }
                 // The last one has made it too large: it begins the next message.
@@ -256,17 +272,7 @@ impl Encode for Lines {
     }
 
     fn encode(&self, batch: &Batch<LineFeed>, limits: &Limits, out: &mut dyn Out) -> Result<(), StoreError> {
-        let mut writer = Writer {
-            topic: &self.topic,
-            messages: self.messages,
-            limit: limits.get(&self.topic).copied().unwrap_or_default(),
-            out,
-            text: Vec::new(),
-            lines: 0,
-            first: 0,
-            reader: LineReader::default(),
-            template: Template::default(),
-        };
+        let mut writer = Writer::new(self, limits.get(&self.topic).copied().unwrap_or_default(), out);
         for entry in batch.entries() {
             let entry = entry?;
             match &entry.what {

@@ -179,7 +179,16 @@ impl Session {
     pub(super) async fn ended(&self) -> DeliveryError {
         let mut over = self.shared.over.subscribe();
         let why = over.wait_for(Option::is_some).await.ok().and_then(|why| why.clone());
-        why.unwrap_or_else(|| DeliveryError::transient("the producer is gone"))
+        self.fatal().or(why).unwrap_or_else(|| DeliveryError::transient("the producer is gone"))
+    }
+
+    /// Why librdkafka cannot go on, if that is so.
+    fn fatal(&self) -> Option<DeliveryError> {
+        let (code, said) = self.producer.as_ref()?.client().fatal_error()?;
+        Some(match errors::of_cluster(code) {
+            missing @ DeliveryError::NotReady { .. } => missing,
+            _ => DeliveryError::transient(format!("the Kafka producer cannot go on and is made anew: {said}")),
+        })
     }
 
     /// What it means that nothing moves.
@@ -236,7 +245,7 @@ impl ClientContext for Context {
         tracing::debug!(%error, reason, "librdkafka complains");
         let code = error.rdkafka_error_code();
         if code == Some(Code::Fatal) {
-            self.0.end(DeliveryError::transient(format!("the Kafka producer cannot go on and is made anew: {reason}")));
+            self.0.end(DeliveryError::transient("the Kafka producer cannot go on and is made anew"));
         }
         complain(&self.0.complaint, code);
     }

@@ -1,11 +1,125 @@
 //! What needs no broker: which topic, what an error means. The rest is in `tests/e2e/sinks`, on a real one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use bytes::Bytes;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::errors::{Verdict, of_message};
-use super::{EventTopics, Login};
-use crate::sink::DeliveryError;
+use serde_json::{Value, json};
+
+use super::delivery::Out;
+use super::lines::{Lines, Writer};
+use super::session::Record;
+use super::{EventTopics, LogMessages, Login};
+use crate::block::{Block, Codec, Content, GapReason, OutputStream, Run};
+use crate::id::Id;
+use crate::sink::{DeliveryError, Rejected};
+
+/// Keeps what it gets: key, headers, text.
+#[derive(Default)]
+struct Kept(Vec<KeptRecord>);
+
+type KeptRecord = (String, Vec<(String, String)>, String);
+
+impl Out for Kept {
+    fn send(&mut self, record: &Record<'_>) -> bool {
+        let headers = record.headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        self.0.push((record.key.into(), headers, String::from_utf8(record.value.to_vec()).unwrap()));
+        true
+    }
+
+    fn reject(&mut self, rejected: Rejected) {
+        panic!("{rejected:?}");
+    }
+}
+
+fn block(lines: u32, content: Content) -> Block {
+    Block { step_run: Id::parse("run-1").unwrap(), first_line: 7, lines, epoch: 1, agent_counted: false, origin: None, content }
+}
+
+fn text_block(lines: &[&str]) -> Block {
+    let count = lines.len() as u32;
+    let bytes: Bytes = lines.iter().map(|line| format!("{line}\n")).collect::<String>().into();
+    let run = Run {
+        lines: count,
+        time: 1_700_000_000_123,
+        stream: OutputStream::Stderr,
+        truncated: false,
+        level: "warn".into(),
+        plugin: "shell".into(),
+        agent: Id::parse("agent").unwrap(),
+    };
+    let raw_bytes = bytes.len() as u32;
+    block(count, Content::Text { codec: Codec::Plain, raw_bytes, skip: 0, runs: vec![run], bytes })
+}
+
+/// The messages of a block.
+fn messages(messages: LogMessages, limit: usize, block: &Block) -> Kept {
+    let lines = Lines { topic: "BUILD_LOGS".into(), messages };
+    let mut kept = Kept::default();
+    assert!(Writer::new(&lines, limit, &mut kept).block(64, "p-1", block));
+    kept
+}
+
+#[test]
+fn a_line_is_a_buildlogmessage() {
+    let Kept(kept) = messages(LogMessages::Lines, 10_000, &text_block(&["one", "\"two\"\t"]));
+    let expected = concat!(
+        r#"{"pipelineId":"p-1","stepRunId":"run-1","timestamp":1700000000,"timestampMs":1700000000123,"lineNumber":8,"#,
+        r#""level":"warn","stream":"stderr","content":"\"two\"\t","agentId":"agent","pluginName":"shell"}"#
+    );
+    assert_eq!((kept[1].0.as_str(), kept[1].2.as_str()), ("p-1::run-1", expected));
+    assert!(kept[1].1.is_empty());
+}
+
+#[test]
+fn a_gap_is_one_message_in_the_place_of_its_lines() {
+    let gap = Content::Gap { reason: GapReason::QueueFull, time: 1_700_000_000_123 };
+    for kind in [LogMessages::Lines, LogMessages::Blocks] {
+        let Kept(kept) = messages(kind, 10_000, &block(3, gap.clone()));
+        let found: Value = serde_json::from_str(&kept[0].2).unwrap();
+        let expected = json!({
+            "pipelineId": "p-1", "stepRunId": "run-1", "timestamp": 1_700_000_000, "timestampMs": 1_700_000_000_123_i64,
+            "lineNumber": 7, "level": "gap", "content": "3 lines are missing: the gateway was too busy to take them",
+            "gap": { "count": 3, "reason": "queue_full" },
+        });
+        assert_eq!((kept.len(), found), (1, expected));
+    }
+}
+
+#[test]
+fn a_line_that_is_too_long_for_its_topic_is_cut_and_marked() {
+    let long = "0\u{1}\u{fc}".repeat(1000);
+    for limit in [400, 401, 402, 403, 5000] {
+        let Kept(kept) = messages(LogMessages::Lines, limit, &text_block(&[&long, "next"]));
+        let found: Value = serde_json::from_str(&kept[0].2).unwrap();
+        let content = found["content"].as_str().unwrap();
+        assert!(kept[0].2.len() <= limit && kept[0].2.len() + 200 > limit, "{} of {limit}", kept[0].2.len());
+        assert!(long.starts_with(content) && found["truncated"] == true);
+        assert!(!kept[1].2.contains("truncated"));
+    }
+}
+
+#[test]
+fn a_block_is_cut_between_lines_into_messages_that_fit() {
+    let lines: Vec<String> = (0..50).map(|n| "x".repeat(n)).collect();
+    let texts: Vec<&str> = lines.iter().map(String::as_str).collect();
+    for limit in (400..2000).step_by(37) {
+        let Kept(kept) = messages(LogMessages::Blocks, limit, &text_block(&texts));
+        let mut number = 7;
+        for (_, headers, text) in &kept {
+            assert!(text.len() <= limit, "{} of {limit}", text.len());
+            let count = text.lines().count();
+            assert_eq!(headers, &[("arcgate-lines".to_owned(), count.to_string())]);
+            for line in text.lines() {
+                let found: Value = serde_json::from_str(line).unwrap();
+                assert_eq!(found["lineNumber"], number);
+                number += 1;
+            }
+        }
+        assert_eq!(number, 57, "each once");
+    }
+}
 
 fn topics() -> EventTopics {
     EventTopics { pipeline: "P".into(), agent: "A".into(), artifact: "F".into(), platform: "O".into() }

@@ -47,7 +47,7 @@ impl Turns {
     /// Waits until all batches before that which begins at `from` and ends at `to` have been queued.
     pub(super) async fn take(self: &Arc<Self>, from: Position, to: Position) -> Turn {
         let mut states = self.0.subscribe();
-        self.0.send_modify(|state| drop(state.waiting.insert(from)));
+        self.0.send_if_modified(|state| state.waiting.insert(from));
         let place = Place { turns: self, from };
         let mut settled = false;
         loop {
@@ -71,7 +71,7 @@ impl Turns {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.turns.0.send_modify(|state| drop(state.waiting.remove(&self.from)));
+        self.turns.0.send_if_modified(|state| state.waiting.remove(&self.from));
     }
 }
 
@@ -97,7 +97,8 @@ mod tests {
                 let (turns, said) = (Arc::clone(&turns), said.clone());
                 tokio::spawn(async move {
                     let turn = turns.take(at * 10, at * 10 + 10).await;
-                    said.send(at).await.is_ok().then_some(drop(turn))
+                    let _ = said.send(at).await;
+                    drop(turn);
                 })
             })
             .into();

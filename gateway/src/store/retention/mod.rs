@@ -53,6 +53,9 @@ pub struct Report {
     pub dedup_window: Millis,
 }
 
+/// Hears of a segment of one of the logs.
+pub type Leaving = Box<dyn Fn(LogKind, &SegmentInfo) + Send>;
+
 /// Both logs' retention. One thread calls [`Retention::pass`] now and then.
 pub struct Retention<L, E> {
     /// The settings.
@@ -68,7 +71,7 @@ pub struct Retention<L, E> {
     /// No event that was received after this moment has been forgotten. Only grows; the caller keeps it over restarts.
     pub known_since: Millis,
     /// Is told of each segment just before it goes: whoever has not read it yet never will.
-    pub leaving: Box<dyn Fn(LogKind, &SegmentInfo) + Send>,
+    pub leaving: Leaving,
 }
 
 impl<L: LineSegments, E: EventSegments> Retention<L, E> {
