@@ -13,7 +13,8 @@ use arcgate_gateway::clock::{Clock, Millis};
 use arcgate_gateway::decode::DecodeLimits;
 use arcgate_gateway::gateway::{Gateway, GatewaySettings};
 use arcgate_gateway::lookup::NoLookup;
-use arcgate_gateway::sink::{KAFKA_EVENTS, KAFKA_LOGS, Sinks, kafka};
+use arcgate_gateway::sink::clickhouse::{ClickHouseEvents, ClickHouseLines, Server};
+use arcgate_gateway::sink::{CLICKHOUSE_EVENTS, CLICKHOUSE_LOGS, KAFKA_EVENTS, KAFKA_LOGS, Sinks, kafka};
 use arcgate_gateway::stop::Stopper;
 use arcgate_gateway::store::StoreError;
 use arcgate_gateway::store::retention::plan::{MaxSize, RetentionSettings};
@@ -90,7 +91,7 @@ async fn serve(settings: &Settings) -> Result<(), ServeError> {
     let listeners = Listeners::bind(settings).await?;
 
     let data_plane = data_plane(settings, &handles::fit(&settings.limits));
-    let sinks = sinks(settings)?;
+    let sinks = sinks(settings, data_plane.archive.as_ref())?;
     let opened = tokio::task::spawn_blocking(move || Gateway::open(data_plane, tokens, Clock::system(), sinks));
     let gateway = Arc::new(opened.await.map_err(io::Error::other)??);
 
@@ -127,7 +128,7 @@ async fn serve(settings: &Settings) -> Result<(), ServeError> {
 }
 
 /// The sinks that are turned on.
-fn sinks(settings: &Settings) -> Result<Sinks, ServeError> {
+fn sinks(settings: &Settings, server: Option<&Server>) -> Result<Sinks, ServeError> {
     let mut sinks = Sinks::new(settings.limits.memory);
     if let Some(kafka) = settings.kafka.sinks().map_err(ServeError::Secret)? {
         let memory = sinks.memory().clone();
@@ -137,6 +138,10 @@ fn sinks(settings: &Settings) -> Result<Sinks, ServeError> {
         if settings.kafka.logs != "off" {
             sinks.add_lines(KAFKA_LOGS, kafka::lines(&kafka, &memory));
         }
+    }
+    if let Some(server) = server {
+        sinks.add_events(CLICKHOUSE_EVENTS, ClickHouseEvents::new(server.clone(), sinks.memory().clone()));
+        sinks.add_lines(CLICKHOUSE_LOGS, ClickHouseLines::new(server.clone(), sinks.memory().clone()));
     }
     Ok(sinks)
 }
@@ -160,6 +165,7 @@ fn data_plane(settings: &Settings, limits: &Limits) -> GatewaySettings {
         stock_agents: settings.stock_agents(),
         grace: settings.shutdown.grace / 3,
         retention: retention(settings),
+        archive: settings.clickhouse.sink().map(Server::new),
         undelivered: settings.retention.undelivered,
         ack_after_kafka: (settings.events.ack == Ack::Kafka).then_some(settings.events.ack_timeout),
     }

@@ -22,9 +22,11 @@ use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::decode::{BufferPool, DecodeLimits, Decoder};
 use crate::lookup::NoLookup;
+use crate::replay::archive::{ClickHouseArchive, LineArchive};
 use crate::replay::{Replay, ReplaySettings};
 use crate::shard::{ShardSettings, ShardThreads, Shards};
 
+use crate::sink::clickhouse;
 use crate::sink::start::Ground;
 use crate::sink::{KAFKA_EVENTS, Policy, RunningSinks, Sinks, Undelivered};
 use crate::source::announce::AnnouncedLengths;
@@ -75,6 +77,8 @@ pub struct GatewaySettings {
     pub grace: Duration,
     /// What is kept, and for how long.
     pub retention: RetentionSettings,
+    /// Has the history that is no longer here.
+    pub archive: Option<clickhouse::Server>,
     /// What becomes of what a sink has not taken when retention is to remove it.
     pub undelivered: Policy,
     /// Events are acknowledged once Kafka has them too; an answer waits at most this long.
@@ -153,6 +157,10 @@ impl Gateway {
             max_connections: settings.readers,
             memory: memory.readers,
             clock: clock.clone(),
+            archive: settings.archive.clone().map(|server| {
+                let archive: Arc<dyn LineArchive> = Arc::new(ClickHouseArchive::new(server, parts.meta.store_id()));
+                archive
+            }),
             ..ReplaySettings::default()
         };
         let source: Arc<LineStore> = Arc::clone(&lines);

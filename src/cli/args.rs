@@ -46,6 +46,9 @@ pub enum Command {
     /// Look after a store that no gateway has open
     #[command(subcommand)]
     Store(StoreCommand),
+    /// What ClickHouse needs
+    #[command(subcommand, name = "clickhouse")]
+    ClickHouse(ClickHouseCommand),
     /// List, show, send again or drop records that a sink will never take
     #[command(subcommand, name = "deadletters")]
     DeadLetters(DeadLettersCommand),
@@ -78,6 +81,20 @@ pub enum StoreCommand {
     },
     /// Delete the index and build it anew from the logs
     Reindex(SettingsArgs),
+}
+
+/// `arcgate clickhouse`
+#[derive(Debug, Subcommand)]
+pub enum ClickHouseCommand {
+    /// Print the schema that this release needs, as a script for clickhouse-client
+    Schema {
+        /// Leave out what a database with this version of the schema has already
+        #[arg(long, value_name = "VERSION", default_value_t = 0)]
+        from: u32,
+        /// Where settings come from.
+        #[command(flatten)]
+        settings: SettingsArgs,
+    },
 }
 
 /// `arcgate deadletters`. Works on the data folder, whether or not a gateway runs on it.

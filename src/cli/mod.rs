@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 
-pub use args::{Arcgate, Command, DeadLettersCommand, LetterArgs, StoreCommand};
+pub use args::{Arcgate, ClickHouseCommand, Command, DeadLettersCommand, LetterArgs, StoreCommand};
 
 use self::args::SettingsArgs;
 use crate::settings::{Loaded, Settings, SettingsError, Sources, as_markdown, as_toml, check, load};
@@ -52,6 +52,9 @@ fn run(command: Command) -> ExitCode {
         }
         Command::Store(StoreCommand::Reindex(settings)) => {
             loaded(load(settings.into()), |loaded| outcome(store::reindex(&loaded.settings, &mut io::stdout().lock())))
+        }
+        Command::ClickHouse(ClickHouseCommand::Schema { from, settings }) => {
+            loaded(load(settings.into()), |loaded| print(&loaded.settings.clickhouse.all().variant().script(from)))
         }
         Command::DeadLetters(command) => dead_letters(command),
         Command::Completions { shell } => {

@@ -5,7 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use arcgate_gateway::sink::Policy;
+use arcgate_gateway::sink::clickhouse::{ClickHouseSettings, Compression};
+use arcgate_gateway::sink::{BatchLimits, Policy};
 
 /// All settings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Settings {
     pub retention: Retention,
     /// `[logs]`
     pub logs: Logs,
+    /// `[clickhouse]`
+    pub clickhouse: ClickHouse,
     /// `[kafka]`
     pub kafka: Kafka,
     /// `[limits]`
@@ -97,6 +100,70 @@ pub enum Ack {
 pub struct Retention {
     /// What becomes of what a sink has not taken.
     pub undelivered: Policy,
+}
+
+/// The ClickHouse sink; on if there is a `url`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClickHouse {
+    /// The HTTP interface; empty: no ClickHouse.
+    pub url: String,
+    /// The database.
+    pub database: String,
+    /// Who connects.
+    pub user: String,
+    /// Holds the password.
+    pub password_file: Option<PathBuf>,
+    /// `lz4`, `zstd` or `none`.
+    pub compression: Compression,
+    /// How long rows are kept.
+    pub ttl: Duration,
+    /// Lines or events in an insert.
+    pub batch_rows: u32,
+    /// Bytes in an insert.
+    pub batch_bytes: u64,
+    /// The longest a line waits for its insert.
+    pub batch_age: Duration,
+    /// Inserts at a time.
+    pub batches: u32,
+    /// How long the server may be silent.
+    pub timeout: Duration,
+    /// Apply the schema, or only check it.
+    pub apply_schema: bool,
+    /// Create the tables on this cluster; empty: none.
+    pub cluster: String,
+    /// Create replicated tables.
+    pub replicated: bool,
+}
+
+impl ClickHouse {
+    /// What the sink and the reading of history need; `None` if ClickHouse is not turned on.
+    #[must_use]
+    pub fn sink(&self) -> Option<ClickHouseSettings> {
+        (!self.url.is_empty()).then(|| self.all())
+    }
+
+    /// The same, whether or not it is turned on.
+    #[must_use]
+    pub fn all(&self) -> ClickHouseSettings {
+        ClickHouseSettings {
+            url: self.url.clone(),
+            database: self.database.clone(),
+            user: self.user.clone(),
+            password_file: self.password_file.clone(),
+            compression: self.compression,
+            ttl_days: u32::try_from(self.ttl.as_secs() / 86_400).unwrap_or(u32::MAX),
+            cluster: Some(self.cluster.clone()).filter(|cluster| !cluster.is_empty()),
+            replicated: self.replicated,
+            apply_schema: self.apply_schema,
+            timeout: self.timeout,
+            limits: BatchLimits {
+                records: self.batch_rows.into(),
+                bytes: self.batch_bytes,
+                age: self.batch_age,
+                under_way: self.batches as usize,
+            },
+        }
+    }
 }
 
 /// Log lines.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use arcgate_gateway::sink::Policy;
+use arcgate_gateway::sink::clickhouse::Compression;
 
 use super::schema::{Ack, Listen, LogFormat, Room, Settings};
 use super::value;
@@ -45,6 +46,10 @@ pub enum Kind {
     AutoSwitch(Field<Option<bool>>),
     /// `text` or `json`.
     Format(Field<LogFormat>),
+    /// The name of something in a database; may be empty if the switch says so.
+    Name(bool, Field<String>),
+    /// `http://…` or `https://…`; empty if not set.
+    Url(Field<String>),
     /// One of these words.
     OneOf(&'static [&'static str], fn(&mut Settings, &str)),
     /// One or several words, separated by commas; a TOML list means the same.
@@ -59,6 +64,7 @@ const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(86_400);
 const YEARS: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 const fn key(name: &'static str, default: &'static str, kind: Kind, doc: &'static str) -> Key {
@@ -110,6 +116,34 @@ pub static KEYS: &[Key] = &[
         "How long `PushLogs` waits for room before it drops lines (and says so). `LogSession` never drops."),
     key("logs.shards", "0", Kind::Count(0, 1024, |s| &mut s.logs.shards),
         "Workers that own the log streams; 0 takes one a core."),
+    key("clickhouse.url", "", Kind::Url(|s| &mut s.clickhouse.url),
+        "The HTTP interface of ClickHouse, as `http://127.0.0.1:8123`. When set, lines and events are delivered there, and history that is no longer here is read from there."),
+    key("clickhouse.database", "arcgate", Kind::Name(false, |s| &mut s.clickhouse.database),
+        "The database."),
+    key("clickhouse.user", "default", Kind::Words(|s| &mut s.clickhouse.user),
+        "Who connects. Needs SELECT and INSERT on the database, and CREATE and ALTER to apply the schema."),
+    key("clickhouse.password_file", "", Kind::OptionalPath(|s| &mut s.clickhouse.password_file),
+        "A file whose first line is the password. It is read again whenever ClickHouse refuses, so that a new password needs no restart."),
+    key("clickhouse.compression", "lz4", Kind::OneOf(&["lz4", "zstd", "none"], |s, word| s.clickhouse.compression = compression(word)),
+        "How requests and answers are compressed: `lz4`, `zstd` for slow networks, `none`."),
+    key("clickhouse.ttl", "90d", Kind::Time(DAY, YEARS, |s| &mut s.clickhouse.ttl),
+        "Lines and events are kept in ClickHouse for so many whole days after their arrival. A change is applied with the schema."),
+    key("clickhouse.batch_rows", "200000", Kind::Count(100, 1_000_000, |s| &mut s.clickhouse.batch_rows),
+        "Lines or events in one insert at most; one block of lines may be more."),
+    key("clickhouse.batch_bytes", "32MiB", Kind::Bytes(64 * KIB, 256 * MIB, |s| &mut s.clickhouse.batch_bytes),
+        "Text in one insert at most; one event may be more."),
+    key("clickhouse.batch_age", "1s", Kind::Time(MILLI, MINUTE, |s| &mut s.clickhouse.batch_age),
+        "The longest a line or event waits for others to be inserted with."),
+    key("clickhouse.batches", "2", Kind::Count(1, 8, |s| &mut s.clickhouse.batches),
+        "Inserts of lines, and of events, at a time."),
+    key("clickhouse.timeout", "30s", Kind::Time(SECOND, HOUR, |s| &mut s.clickhouse.timeout),
+        "How long ClickHouse may be silent before a request counts as failed."),
+    key("clickhouse.apply_schema", "true", Kind::Switch(|s| &mut s.clickhouse.apply_schema),
+        "Create the database and its tables, and bring older ones up to date. When false, apply the output of `arcgate clickhouse schema`."),
+    key("clickhouse.cluster", "", Kind::Name(true, |s| &mut s.clickhouse.cluster),
+        "Create everything `ON CLUSTER` this one, with replicated tables."),
+    key("clickhouse.replicated", "false", Kind::Switch(|s| &mut s.clickhouse.replicated),
+        "Create replicated tables; always so with a cluster."),
     key("kafka.brokers", "", Kind::Words(|s| &mut s.kafka.brokers),
         "Kafka brokers, `host:port` each. When set, what is stored goes to Kafka too."),
     key("kafka.client_id", "arcgate", Kind::Words(|s| &mut s.kafka.client_id),
@@ -171,6 +205,14 @@ pub static KEYS: &[Key] = &[
         "The longest a stop may take: streams are finished, events committed and answered, readers told to come back."),
 ];
 
+fn compression(word: &str) -> Compression {
+    match word {
+        "zstd" => Compression::Zstd,
+        "none" => Compression::None,
+        _ => Compression::Lz4,
+    }
+}
+
 /// The key of that name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Key> {
@@ -229,6 +271,8 @@ impl Kind {
                     _ => Err("is neither \"text\" nor \"json\"")?,
                 }
             }
+            Self::Name(may_be_empty, field) => *field(settings) = value::name(text, *may_be_empty)?,
+            Self::Url(field) => *field(settings) = value::url(text)?,
             Self::OneOf(words, set) if words.contains(&text) => set(settings, text),
             Self::OneOf(words, _) => return Err(format!("is none of \"{}\"", words.join("\", \""))),
             Self::Words(field) => *field(settings) = text.to_owned(),
@@ -249,6 +293,8 @@ impl Kind {
             Self::Switch(_) => "`true`, `false`".into(),
             Self::AutoSwitch(_) => "`auto`, `true`, `false`".into(),
             Self::Format(_) => "`text`, `json`".into(),
+            Self::Name(..) => "name".into(),
+            Self::Url(_) => "URL".into(),
             Self::OneOf(words, _) => format!("`{}`", words.join("`, `")),
             Self::Words(_) => "list of words".into(),
         }

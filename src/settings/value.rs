@@ -111,3 +111,33 @@ pub fn show_time(time: &Duration) -> String {
         None => "0".into(),
     }
 }
+
+/// The name of a database or a cluster: letters, digits, `_`, and inside it `-` and `.`.
+///
+/// # Errors
+/// Says why the text does not fit.
+pub fn name(text: &str, may_be_empty: bool) -> Result<String, String> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if text.is_empty() && !may_be_empty {
+        return Err("is empty; give a name".into());
+    }
+    if text.len() > 64 || text.starts_with(['-', '.']) || !text.chars().all(|c| is_word(c) || c == '-' || c == '.') {
+        return Err("is no name; use at most 64 letters, digits and _ - .".into());
+    }
+    Ok(text.to_owned())
+}
+
+/// An address that begins with `http://` or `https://`, without a slash at its end; empty is "not set".
+///
+/// # Errors
+/// Says why the text does not fit.
+pub fn url(text: &str) -> Result<String, String> {
+    let text = text.trim_end_matches('/');
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    match rest {
+        None if text.is_empty() => Ok(String::new()),
+        Some(rest) if rest.contains('@') => Err("holds a user or a password; they have settings of their own".into()),
+        Some(rest) if !rest.is_empty() && !rest.contains([' ', '?', '#']) => Ok(text.to_owned()),
+        _ => Err("is no URL; write http://host:port".into()),
+    }
+}

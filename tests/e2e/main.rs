@@ -10,6 +10,8 @@
 
 mod access;
 mod bad_input;
+mod clickhouse;
+mod clickhouse_replay;
 mod command_line;
 mod demo;
 mod formats;

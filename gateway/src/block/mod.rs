@@ -78,6 +78,8 @@ pub enum GapReason {
     Expired = 5,
     /// The sender said that it dropped them before they reached the gateway.
     DroppedBySender = 6,
+    /// The archive that may have them cannot be read. Shown, never stored.
+    Unreachable = 7,
 }
 
 /// What a block holds.

@@ -1,10 +1,15 @@
 //! A reader's place in a stream: the step run and the next line.
 //!
 //! History and live are the same cursor, so there is no seam. It looks into the stream's tail first and into the store second;
-//! what neither has, below the number that was written when it began to look, is a gap.
+//! what neither has, below the number that was written when it began to look, is asked of the archive, if there is one
+//! ([`missing`]); what that does not have either is a gap.
+
+mod missing;
 
 use std::sync::Arc;
 
+use self::missing::{Asking, Filled, Hole};
+use super::archive::Wanted;
 use super::page::{Gap, Mark, Page};
 use super::source::LineSource;
 use crate::block::lines::LineReader;
@@ -60,13 +65,15 @@ pub struct LineCursor {
     step_run: StepRunId,
     mark: Mark,
     clock: Clock,
+    /// What is known of the archive, if there is one.
+    asking: Option<Asking>,
 }
 
 impl LineCursor {
     /// A cursor that begins at `next_line`.
     #[must_use]
     pub fn new(step_run: StepRunId, next_line: u64, clock: Clock) -> Self {
-        Self { step_run, mark: Mark { next_line, passed: 0 }, clock }
+        Self { step_run, mark: Mark { next_line, passed: 0 }, clock, asking: None }
     }
 
     /// The stream.
@@ -95,7 +102,7 @@ impl LineCursor {
     /// Looks into the tail, never into the store, and puts what it finds there in memory into the empty `page`.
     pub fn look(&mut self, tail: &StreamTail, reader: &mut LineReader, page: &mut Page) -> Look {
         // Loaded first: every block below them is in the snapshot or in the index by now.
-        let (limit, newest) = (tail.next_written(), tail.newest());
+        let (limit, newest) = (self.limit(tail), tail.newest());
         let snapshot = tail.snapshot();
         let Some(oldest) = snapshot.blocks().next() else {
             // A gap of unknown size takes no number: the newest block tells whether one follows the last line.
@@ -114,6 +121,9 @@ impl LineCursor {
                 Way::Next => {}
             }
             match block {
+                Some(_) if place.first_line > self.mark.next_line && self.asks_for_holes() => {
+                    return if page.is_empty() { Look::AskStore } else { Look::Found };
+                }
                 Some(block) if is_small(block) && page.text_bytes() < INLINE_BYTES => {
                     self.take_hole(place.first_line, GapReason::NeverSent, self.time_of(block), page);
                     self.take(place, block, limit, reader, page);
@@ -133,7 +143,8 @@ impl LineCursor {
     }
 
     /// Looks into the tail and the store, and puts what it finds into the empty `page`; blocks the thread. An empty page means
-    /// that there is nothing yet.
+    /// that there is nothing yet, or that the archive must be asked first for what is returned: give its answer to
+    /// [`LineCursor::archived`] and load again.
     ///
     /// # Errors
     /// The store could not be read, and nothing was found before that.
@@ -143,9 +154,9 @@ impl LineCursor {
         tail: &StreamTail,
         reader: &mut LineReader,
         page: &mut Page,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<Wanted>, StoreError> {
         // Before the snapshot: whatever they speak of is there, or in the index.
-        let (limit, newest) = (tail.next_written(), tail.newest());
+        let (limit, newest) = (self.limit(tail), tail.newest());
         let snapshot = tail.snapshot();
         let (blocks, complete) = self.blocks(source, limit)?;
         for TailBlock { place, block } in &blocks {
@@ -160,30 +171,51 @@ impl LineCursor {
             };
             let time = read.as_ref().map_or_else(|_| self.clock.now(), |block| self.time_of(block));
             if place.first_line > self.mark.next_line {
-                self.take_missing(source, Some(place), place.first_line, time, page)?;
+                let hole = Hole { next: Some(place), until: place.first_line, time, lost: None };
+                match self.fill(source, &hole, reader, page)? {
+                    Filled::Wholly => {}
+                    Filled::Partly => return Ok(None),
+                    Filled::Ask(wanted) => return Ok(Some(wanted).filter(|_| page.is_empty())),
+                }
             }
-            match read {
+            let lost = match read {
                 Ok(block) if block.step_run == self.step_run && block.first_line == place.first_line => {
                     self.take(place, &block, limit, reader, page);
+                    None
                 }
-                Ok(_) | Err(StoreError::Damaged { .. }) => self.take_lost(place, limit, GapReason::Damaged, page),
-                Err(StoreError::Trimmed(_)) => self.take_lost(place, limit, GapReason::Expired, page),
+                Ok(_) | Err(StoreError::Damaged { .. }) => Some(GapReason::Damaged),
+                Err(StoreError::Trimmed(_)) => Some(GapReason::Expired),
                 Err(error) if page.is_empty() => return Err(error),
-                Err(_) => return Ok(()),
+                Err(_) => return Ok(None),
+            };
+            if let Some(reason) = lost.filter(|_| !self.asks_anything() || place.lines == 0) {
+                self.take_lost(place, limit, reason, page);
+            } else if let Some(reason) = lost {
+                let hole = Hole { next: Some(place), until: place.next_line().min(limit), time, lost: Some(reason) };
+                match self.fill(source, &hole, reader, page)? {
+                    Filled::Wholly => self.mark.passed = self.mark.passed.max(place.position),
+                    Filled::Partly => return Ok(None),
+                    Filled::Ask(wanted) => return Ok(Some(wanted).filter(|_| page.is_empty())),
+                }
             }
             if page.is_full() || self.mark.next_line < place.next_line().min(limit) {
-                return Ok(());
+                return Ok(None);
             }
         }
         if complete {
             if self.mark.next_line < limit {
-                self.take_missing(source, None, limit, self.clock.now(), page)?;
+                let hole = Hole { next: None, until: limit, time: self.clock.now(), lost: None };
+                match self.fill(source, &hole, reader, page)? {
+                    Filled::Wholly => {}
+                    Filled::Partly => return Ok(None),
+                    Filled::Ask(wanted) => return Ok(Some(wanted).filter(|_| page.is_empty())),
+                }
             }
             // All that the snapshot holds below the limit has been passed: the next look can go on from the tail alone.
             let passed = snapshot.blocks().map(|block| block.place).filter(|place| place.next_line() <= limit);
             self.mark.passed = passed.map(|place| place.position).fold(self.mark.passed.max(newest), u64::max);
         }
-        Ok(())
+        Ok(None)
     }
 
     /// What lies ahead, and whether that is all there is. Gaps of unknown size that were passed take no number, so any number of
@@ -233,43 +265,17 @@ impl LineCursor {
         self.mark = Mark { next_line: next, passed: self.mark.passed.max(place.position) };
     }
 
-    /// Puts a gap into the page where nothing is stored up to `until`.
-    fn take_hole(&mut self, until: u64, reason: GapReason, time: Millis, page: &mut Page) {
-        let first_line = self.mark.next_line;
-        if until > first_line {
-            page.push_gap(Gap { first_line, count: until - first_line, reason, time }, 0);
-            self.mark.next_line = until;
-        }
-    }
-
-    /// As [`LineCursor::take_hole`], and finds out why. Retention removes from the oldest on: if nothing older than `next` is
-    /// there, it did, except for what lies before the stream's very first line.
-    fn take_missing(
-        &mut self,
-        source: &dyn LineSource,
-        next: Option<&BlockRef>,
-        until: u64,
-        time: Millis,
-        page: &mut Page,
-    ) -> Result<(), StoreError> {
-        let oldest = source.blocks_from(&self.step_run, 1, 1)?;
-        let older = oldest.first().is_some_and(|oldest| next.is_none_or(|next| oldest.place.position < next.position));
-        if older {
-            self.take_hole(until, GapReason::NeverSent, time, page);
-            return Ok(());
-        }
-        let epochs = source.stream(&self.step_run)?.map(|record| record.epochs).unwrap_or_default();
-        if let Some((_, first)) = epochs.first().filter(|_| epochs.len() < KEPT_EPOCHS) {
-            self.take_hole(until.min(*first), GapReason::NeverSent, time, page);
-        }
-        self.take_hole(until, GapReason::Expired, time, page);
-        Ok(())
-    }
-
-    /// When a block's first line was written, or now.
+    /// When a block's first line that counts was written, or now.
     fn time_of(&self, block: &Block) -> Millis {
         match &block.content {
-            Content::Text { runs, .. } => runs.first().map_or_else(|| self.clock.now(), |run| run.time),
+            Content::Text { runs, skip, .. } => {
+                let mut covered = 0;
+                let first = runs.iter().find(|run| {
+                    covered += u64::from(run.lines);
+                    covered > u64::from(*skip)
+                });
+                first.map_or_else(|| self.clock.now(), |run| run.time)
+            }
             Content::Gap { time, .. } => *time,
         }
     }

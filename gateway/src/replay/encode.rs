@@ -114,7 +114,15 @@ pub fn reason_name(reason: GapReason) -> &'static str {
         GapReason::Damaged => "damaged",
         GapReason::Expired => "expired",
         GapReason::DroppedBySender => "dropped_by_sender",
+        GapReason::Unreachable => "unreachable",
     }
+}
+
+/// The reason that readers see as `name`, if it is one that is stored.
+#[must_use]
+pub fn reason_of(name: &str) -> Option<GapReason> {
+    use GapReason::{Damaged, DroppedBySender, Expired, NeverSent, QueueFull, Unreadable};
+    [QueueFull, Unreadable, NeverSent, Damaged, Expired, DroppedBySender].into_iter().find(|reason| reason_name(*reason) == name)
 }
 
 fn explanation(reason: GapReason) -> &'static str {
@@ -125,6 +133,7 @@ fn explanation(reason: GapReason) -> &'static str {
         GapReason::Damaged => "what was stored of them is damaged",
         GapReason::Expired => "they are older than what the gateway keeps",
         GapReason::DroppedBySender => "the sender dropped them before they reached the gateway",
+        GapReason::Unreachable => "they are not in the gateway's own store, and ClickHouse cannot be read now",
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! A reader is a [`cursor`] (step run, next line) over a [`source`]. What it finds becomes a [`page`], a page becomes JSON
 //! ([`encode`], [`escape`]), and [`ws`] sends that to WebSocket clients. A slow reader only falls behind: it keeps its place
-//! and one buffer, nothing of the store.
+//! and one buffer, nothing of the store. What the store does not have is asked of an [`archive`].
 
+pub mod archive;
 pub mod cursor;
 pub mod encode;
 pub mod escape;

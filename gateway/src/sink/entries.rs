@@ -80,7 +80,7 @@ impl Entries {
         Self { feed, scan, window: Window::of(extent), pipelines: HashMap::new() }
     }
 
-    fn entry(&mut self, frame: Frame) -> Result<Option<LineEntry>, StoreError> {
+    fn entry(&mut self, frame: &Frame) -> Result<Option<LineEntry>, StoreError> {
         let (skipped, taken) = self.window.pass(weigh_lines(frame.kind, &frame.body).records);
         if taken == 0 {
             return Ok(None);
@@ -128,7 +128,7 @@ impl Iterator for Entries {
     fn next(&mut self) -> Option<Self::Item> {
         while self.window.left > 0 {
             match self.scan.next()? {
-                Ok(Scanned::Frame(frame)) => match self.entry(frame) {
+                Ok(Scanned::Frame(frame)) => match self.entry(&frame) {
                     Ok(Some(entry)) => return Some(Ok(entry)),
                     Ok(None) => {}
                     Err(error) => {

@@ -10,6 +10,7 @@
 //! A sink that is down costs disk, not memory: a batch holds no records, and few are under way at a time.
 
 pub mod batch;
+pub mod clickhouse;
 pub mod cloudevent;
 pub mod cursor;
 pub mod deadletters;

@@ -151,6 +151,11 @@ impl ClickHouse {
         block_in_place(|| Service::start("clickhouse", &[("CLICKHOUSE_USER", user)])).map(Self)
     }
 
+    /// One whose data lie on a disk of this size (`64m`), which is gone when it ends.
+    pub(crate) fn start_with_disk(size: &str) -> Outcome<Self> {
+        block_in_place(|| Service::start("clickhouse", &[("CLICKHOUSE_DISK", size)])).map(Self)
+    }
+
     /// The one that tests share that do it no harm.
     pub(crate) fn shared() -> Outcome<&'static Self> {
         static SHARED: OnceLock<Result<ClickHouse, String>> = OnceLock::new();

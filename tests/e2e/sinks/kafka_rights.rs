@@ -10,11 +10,11 @@ use crate::harness::{Outcome, Rig, SOON, events, eventually, run};
 
 /// Waits until the gateway's log says `what`; gives the whole log.
 async fn says(rig: &Rig, what: &str) -> Outcome<String> {
-    let said = eventually(SOON * 2, what, async || {
+    eventually(SOON * 2, what, async || {
         let log = std::fs::read_to_string(rig.gateway.launch().log())?;
         Ok(Some(log).filter(|log| log.contains(what)))
-    });
-    Ok(said.await?)
+    })
+    .await
 }
 
 async fn push_one(rig: &Rig, seq: u64) -> Outcome<()> {

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::request::{LogRequest, Start, Target};
 use crate::access::{Access, Identity, Tokens, Verb};
 use crate::clock::Clock;
 use crate::id::StepRunId;
 use crate::lookup::{StatusSnapshot, StepRunLookup};
+use crate::replay::archive::{ArchiveError, ArchivedStream, LineArchive, Stretch, Wanted};
 use crate::replay::cursor::{KEPT_EPOCHS, LineCursor, Seen};
 use crate::replay::metrics::Metrics;
 use crate::replay::page::Page;
@@ -22,6 +23,8 @@ use crate::store::lines::StreamTail;
 
 /// What is known of a step run contradicts the request, or nothing is known where something must be.
 const NOT_FOUND: &str = "step run not found";
+/// So many answers of the archive are under way at a time, over all readers: 2 MiB each, while the server may be slow.
+const ARCHIVE_READS: usize = 4;
 /// A connection may always buffer this much …
 const LEAST_BUFFER: usize = 4 << 10;
 /// … and never more than about this: a chunk of 200 usual lines.
@@ -44,6 +47,8 @@ pub struct ReplaySettings {
     pub quiet: Duration,
     /// Tells when lines went missing of which nothing is stored.
     pub clock: Clock,
+    /// Has what the store does not have.
+    pub archive: Option<Arc<dyn LineArchive>>,
 }
 
 impl Default for ReplaySettings {
@@ -56,6 +61,7 @@ impl Default for ReplaySettings {
             silence: Duration::from_secs(90),
             quiet: Duration::from_secs(2),
             clock: Clock::system(),
+            archive: None,
         }
     }
 }
@@ -70,6 +76,7 @@ pub(super) struct Shared {
     pub(super) pool: Pool,
     pub(super) metrics: Metrics,
     connections: AtomicUsize,
+    archive_reads: Semaphore,
 }
 
 /// A connection's place among those that may be open.
@@ -91,6 +98,14 @@ pub(super) struct Opened {
     pub(super) epoch: u32,
 }
 
+/// A log subscription that is allowed, and what the store has of its stream.
+struct Found {
+    request: LogRequest,
+    tail: Arc<StreamTail>,
+    record: Option<StreamRecord>,
+    history_end: u64,
+}
+
 /// What a load has brought.
 pub(super) struct Loaded {
     /// The tail before it.
@@ -110,7 +125,17 @@ impl Shared {
     ) -> Self {
         let pool = Pool::new(settings.memory / 2);
         let metrics = Metrics::new(settings.clock.clone());
-        Self { source, access, lookup, tokens, settings, pool, metrics, connections: AtomicUsize::new(0) }
+        Self {
+            source,
+            access,
+            lookup,
+            tokens,
+            settings,
+            pool,
+            metrics,
+            connections: AtomicUsize::new(0),
+            archive_reads: Semaphore::new(ARCHIVE_READS),
+        }
     }
 
     /// A place for one more connection, if there is one.
@@ -133,7 +158,20 @@ impl Shared {
     /// # Errors
     /// What to tell the client.
     pub(super) async fn open(self: Arc<Self>, who: Identity, request: LogRequest) -> Result<Opened, String> {
-        self.off_runtime(move |shared, _| shared.open_now(&who, request)).await?
+        let found = Arc::clone(&self).off_runtime(move |shared, _| shared.find(&who, request)).await??;
+        let Some(archive) = &self.settings.archive else { return Ok(self.begin(found, None)) };
+        if found.record.is_some() {
+            // What the store lacks of it is asked for when it is missed.
+            return Ok(self.begin(found, Some(Ok(None))));
+        }
+        let step_run = found.request.step_run.clone();
+        let archived = archive.stream(&step_run).await;
+        if let Ok(Some(stream)) = &archived
+            && contradicts(&stream.pipeline_id, &found.request.target)
+        {
+            return Err(NOT_FOUND.to_owned());
+        }
+        Ok(self.begin(found, Some(archived)))
     }
 
     /// A step run's status.
@@ -159,19 +197,42 @@ impl Shared {
         self.off_runtime(find).await?
     }
 
-    /// Asks the store for what comes next.
+    /// Asks the store for what comes next, and the archive for what the store does not have.
     ///
     /// # Errors
     /// What to tell the client.
-    pub(super) async fn load(self: Arc<Self>, mut cursor: LineCursor, tail: Arc<StreamTail>) -> Result<Loaded, String> {
-        let load = move |shared: &Self, mut room| -> Result<Loaded, StoreError> {
+    pub(super) async fn load(self: Arc<Self>, cursor: LineCursor, tail: Arc<StreamTail>) -> Result<Loaded, String> {
+        let (mut loaded, wanted) = Arc::clone(&self).load_once(cursor, Arc::clone(&tail)).await?;
+        let Some(wanted) = wanted else { return Ok(loaded) };
+        // Memory for pages is for those whose lines are here: it is not held while the archive takes its time.
+        let mut cursor = loaded.cursor;
+        drop(loaded.room);
+        self.pool.give(loaded.page);
+        cursor.archived(self.ask(wanted).await);
+        (loaded, _) = self.load_once(cursor, tail).await?;
+        Ok(loaded)
+    }
+
+    async fn load_once(
+        self: Arc<Self>,
+        mut cursor: LineCursor,
+        tail: Arc<StreamTail>,
+    ) -> Result<(Loaded, Option<Wanted>), String> {
+        let load = move |shared: &Self, mut room| -> Result<(Loaded, Option<Wanted>), StoreError> {
             let seen = Seen::of(&tail);
             let mut page = shared.pool.page();
-            shared.pool.with_reader(|reader| cursor.load(&*shared.source, &tail, reader, &mut page))?;
+            let wanted = shared.pool.with_reader(|reader| cursor.load(&*shared.source, &tail, reader, &mut page))?;
             Pool::shrink(&mut room, &page);
-            Ok(Loaded { seen, cursor, page, room })
+            Ok((Loaded { seen, cursor, page, room }, wanted))
         };
         self.off_runtime(load).await?.map_err(|error| cannot_load(&error))
+    }
+
+    async fn ask(&self, wanted: Wanted) -> Result<Stretch, ArchiveError> {
+        let nobody = || ArchiveError("the gateway is stopping".into());
+        let archive = self.settings.archive.as_ref().ok_or_else(nobody)?;
+        let _place = self.archive_reads.acquire().await.map_err(|_| nobody())?;
+        archive.read(wanted).await
     }
 
     async fn off_runtime<T: Send + 'static>(
@@ -183,32 +244,54 @@ impl Shared {
         done.map_err(|error| format!("load history failed: {error}"))
     }
 
-    fn open_now(&self, who: &Identity, request: LogRequest) -> Result<Opened, String> {
-        let LogRequest { target, step_run, start, epoch, .. } = &request;
+    /// What the store has of a stream that may be read.
+    fn find(&self, who: &Identity, request: LogRequest) -> Result<Found, String> {
+        let LogRequest { target, step_run, .. } = &request;
         if !self.access.may(who, Verb::ReadLogs, Some(step_run)) {
             return Err(format!("{who} may not read the log of this step run"));
         }
-        let contradicts =
+        let others =
             |parents: crate::lookup::Parents| parents.pipeline_id != target.pipeline_id || parents.job_id != target.job_id;
-        if self.lookup.parents(step_run).is_some_and(contradicts) {
+        if self.lookup.parents(step_run).is_some_and(others) {
             return Err(NOT_FOUND.to_owned());
         }
         let tail = self.source.tail(step_run).map_err(|error| cannot_load(&error))?;
         let record = self.source.stream(step_run).map_err(|error| cannot_load(&error))?;
-        let history_end = tail.next_written();
-        let mut first = match start {
-            Start::Line(line) => *line,
-            Start::Tail(lines) => history_end.saturating_sub(*lines).max(1),
-        };
-        if record.as_ref().is_some_and(|known| !known.pipeline_id.is_empty() && *known.pipeline_id != *target.pipeline_id) {
+        if record.as_ref().is_some_and(|known| contradicts(&known.pipeline_id, target)) {
             return Err(NOT_FOUND.to_owned());
         }
-        if let Some(epoch) = epoch.filter(|epoch| *epoch < self.source.epoch()) {
+        Ok(Found { history_end: tail.next_written(), request, tail, record })
+    }
+
+    /// A cursor at the place where a subscription is to begin. `archived`: what the archive said, if there is one.
+    fn begin(&self, found: Found, archived: Option<Result<Option<Arc<ArchivedStream>>, ArchiveError>>) -> Opened {
+        let Found { request, tail, record, mut history_end } = found;
+        if let Some(Ok(Some(stream))) = &archived {
+            history_end = history_end.max(stream.next_line);
+        }
+        let mut first = match request.start {
+            Start::Line(line) => line,
+            Start::Tail(lines) => history_end.saturating_sub(lines).max(1),
+        };
+        if let Some(epoch) = request.epoch.filter(|epoch| *epoch < self.source.epoch()) {
             first = first.min(first_since(record.as_ref(), epoch));
         }
-        let cursor = LineCursor::new(step_run.clone(), first, self.settings.clock.clone());
-        Ok(Opened { request, tail, cursor, history_end, epoch: self.source.epoch() })
+        let mut cursor = LineCursor::new(request.step_run.clone(), first, self.settings.clock.clone());
+        match archived {
+            None => {}
+            Some(Ok(stream)) => cursor = cursor.with_archive(history_end, stream),
+            Some(Err(error)) => {
+                cursor = cursor.with_archive(history_end, None);
+                cursor.archived(Err(error));
+            }
+        }
+        Opened { request, tail, cursor, history_end, epoch: self.source.epoch() }
     }
+}
+
+/// Whether a stream is known to belong to another pipeline than the client says.
+fn contradicts(pipeline_id: &str, target: &Target) -> bool {
+    !pipeline_id.is_empty() && *pipeline_id != *target.pipeline_id
 }
 
 /// The first line that may be another one than a client has seen under `epoch`, which is not the store's any more.

@@ -89,6 +89,8 @@ pub(super) struct Subscription {
     /// Where the newest block of history lies: one that takes no number is history, too.
     history_newest: Position,
     live_chunks: bool,
+    /// The client has been told that the archive could not be read.
+    told: bool,
     /// Since when the stream has ended and been quiet.
     quiet: Option<Instant>,
     /// The store was asked a last time since then.
@@ -123,6 +125,7 @@ impl Subscription {
             room: None,
             history_end: Some(history_end),
             live_chunks,
+            told: false,
             quiet: None,
             asked_last: false,
             lag: 0,
@@ -153,6 +156,8 @@ impl Subscription {
         let Mark { next_line, passed } = self.cursor.mark();
         if passed >= self.history_newest && self.history_end.is_some_and(|end| next_line >= end) {
             self.end_history(outbox);
+        } else if self.history_end.is_none() {
+            self.tell(outbox);
         }
         match self.asked.take() {
             Some(Ok(seen)) => return self.nothing(seen, quiet, outbox),
@@ -177,7 +182,8 @@ impl Subscription {
     /// What to do when there is nothing to show while the tail is like `seen`.
     fn nothing(&mut self, seen: Seen, quiet: Duration, outbox: &mut Outbox) -> Next {
         self.writer.finish(outbox);
-        if !self.tail.is_ended() || self.tail.feeders() > 0 {
+        let ended = self.tail.is_ended() || self.cursor.is_archived_to_its_end();
+        if !ended || self.tail.feeders() > 0 {
             self.quiet = None;
             return Next::Wait(seen);
         }
@@ -277,7 +283,22 @@ impl Subscription {
         } else {
             self.writer.stop_chunks(outbox);
         }
-        outbox.text(&reply::plain(reply::LOG, "history_done", &self.target));
+        if self.cursor.trouble().is_none() {
+            outbox.text(&reply::plain(reply::LOG, "history_done", &self.target));
+        }
+        self.tell(outbox);
+    }
+
+    /// Says once that the archive could not be read: in the place of `history_done`, so that a history with a part missing never
+    /// looks whole.
+    fn tell(&mut self, outbox: &mut Outbox) {
+        let Some(trouble) = self.cursor.trouble().filter(|_| !self.told) else { return };
+        let error =
+            format!("load history failed: what is shown is what this gateway has; subscribe again for the rest: {trouble}");
+        self.told = true;
+        self.metrics.errors.increment(1);
+        self.writer.finish(outbox);
+        outbox.text(&reply::error(reply::LOG, &self.target, &error));
     }
 
     fn note_lag(&mut self, lag: u64) {

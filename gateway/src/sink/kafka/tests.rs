@@ -17,7 +17,9 @@ use crate::sink::{DeliveryError, Rejected};
 
 /// Keeps what it gets: key, headers, text.
 #[derive(Default)]
-struct Kept(Vec<(String, Vec<(String, String)>, String)>);
+struct Kept(Vec<KeptRecord>);
+
+type KeptRecord = (String, Vec<(String, String)>, String);
 
 impl Out for Kept {
     fn send(&mut self, record: &Record<'_>) -> bool {

@@ -97,7 +97,8 @@ mod tests {
                 let (turns, said) = (Arc::clone(&turns), said.clone());
                 tokio::spawn(async move {
                     let turn = turns.take(at * 10, at * 10 + 10).await;
-                    said.send(at).await.is_ok().then_some(drop(turn))
+                    let _ = said.send(at).await;
+                    drop(turn);
                 })
             })
             .into();

@@ -27,6 +27,9 @@ use super::segment::{LogKind, SegmentInfo};
 use super::{Position, StoreError};
 use crate::clock::Millis;
 
+/// Told of a segment of a log that is about to go.
+pub type Leaving = Box<dyn Fn(LogKind, &SegmentInfo) + Send>;
+
 /// What a pass removed from one log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Removed {
@@ -68,7 +71,7 @@ pub struct Retention<L, E> {
     /// No event that was received after this moment has been forgotten. Only grows; the caller keeps it over restarts.
     pub known_since: Millis,
     /// Is told of each segment just before it goes: whoever has not read it yet never will.
-    pub leaving: Box<dyn Fn(LogKind, &SegmentInfo) + Send>,
+    pub leaving: Leaving,
 }
 
 impl<L: LineSegments, E: EventSegments> Retention<L, E> {

@@ -1,0 +1,91 @@
+//! Where lines are that the gateway's own store does not have: what retention has removed, and what another gateway took.
+//!
+//! A reader's [`cursor`](super::cursor) that meets a hole says what is [`Wanted`]; whoever has the cursor asks the archive, off the
+//! blocking threads, and gives the [`Stretch`] back to the cursor. It consists of blocks as the store has them, so that the same
+//! code makes the same entries of it: there is one seam, and nobody sees it.
+
+pub mod clickhouse;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+pub use self::clickhouse::ClickHouseArchive;
+use crate::block::Block;
+use crate::id::StepRunId;
+use crate::store::lines::BlockRef;
+
+/// A stretch has at most this many lines …
+pub const MOST_LINES: usize = 16 << 10;
+/// … the first one fewer, so that a reader sees something soon …
+pub const FIRST_LINES: usize = 1 << 10;
+/// … and ends after about this many bytes of text.
+pub const MOST_BYTES: usize = 2 << 20;
+
+/// An archive of lines.
+pub trait LineArchive: Send + Sync + 'static {
+    /// What is known of a stream; nothing if it has no lines there.
+    ///
+    /// # Errors
+    /// The archive cannot be read.
+    fn stream<'a>(&'a self, step_run: &'a StepRunId) -> BoxFuture<'a, Result<Option<Arc<ArchivedStream>>, ArchiveError>>;
+
+    /// The lines and gaps from [`Wanted::from`] on, in order. There is an end to how long it takes.
+    ///
+    /// # Errors
+    /// The archive cannot be read.
+    fn read(&self, wanted: Wanted) -> BoxFuture<'_, Result<Stretch, ArchiveError>>;
+}
+
+/// Why an archive cannot be read: what failed, and what to do. Trying again later may help.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ArchiveError(pub Arc<str>);
+
+/// What an archive knows of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchivedStream {
+    /// Who counted its lines: 0 their agent, else what stands for a gateway's store.
+    pub origin: u64,
+    /// The very first number it has had, also if that line is no longer there.
+    pub first_line: u64,
+    /// The number after the last one.
+    pub next_line: u64,
+    /// The sender has said that nothing follows.
+    pub ended: bool,
+    /// The pipeline it belongs to; empty if not known.
+    pub pipeline_id: Arc<str>,
+}
+
+/// What a cursor needs next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The stream.
+    pub step_run: StepRunId,
+    /// The first number.
+    pub from: u64,
+    /// The number after the last one. More than `from`.
+    pub until: u64,
+    /// At most so many lines.
+    pub most: usize,
+    /// What the archive has said of the stream before.
+    pub stream: Option<Arc<ArchivedStream>>,
+}
+
+/// What an archive has of what was wanted.
+#[derive(Debug, Clone)]
+pub struct Stretch {
+    /// The first number.
+    pub from: u64,
+    /// All that the archive has before this number is here. More than `from`.
+    pub until: u64,
+    /// In the order of their numbers. The position of lines is 0, that of gaps the one in the log of the store that noted them.
+    pub blocks: Vec<(BlockRef, Arc<Block>)>,
+    /// There are lines before `from`.
+    pub older: bool,
+    /// The stream; nothing if the archive has no lines of it.
+    pub stream: Option<Arc<ArchivedStream>>,
+}

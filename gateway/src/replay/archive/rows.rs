@@ -1,0 +1,210 @@
+//! Rows of lines, as they come from ClickHouse, put together to blocks.
+
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::{ArchiveError, MOST_BYTES};
+use crate::block::{Block, Codec, Content, MAX_RAW_BYTES, OutputStream, Run};
+use crate::id::{Id, StepRunId};
+use crate::sink::clickhouse::rowbinary::Input;
+use crate::store::lines::BlockRef;
+
+/// What is selected, in the order of a row.
+pub(super) const COLUMNS: &str = "line_number, timestamp_ms, stream, level, plugin_name, agent_id, truncated, content";
+
+/// A row, its texts not copied.
+struct Row<'a> {
+    number: u64,
+    time: i64,
+    stream: &'a [u8],
+    level: &'a [u8],
+    plugin: &'a [u8],
+    agent: &'a [u8],
+    truncated: bool,
+    text: &'a [u8],
+}
+
+impl<'a> Row<'a> {
+    /// `None` if the row is not whole.
+    fn read(input: &mut Input<'a>) -> Option<Self> {
+        Some(Self {
+            number: input.u64()?,
+            time: input.i64()?,
+            stream: input.bytes()?,
+            level: input.bytes()?,
+            plugin: input.bytes()?,
+            agent: input.bytes()?,
+            truncated: input.u8()? != 0,
+            text: input.bytes()?,
+        })
+    }
+
+    /// Whether `run` says the same beside the text.
+    fn is_of(&self, run: &Run) -> bool {
+        run.time == self.time
+            && run.truncated == self.truncated
+            && run.stream == stream(self.stream)
+            && run.level.as_bytes() == self.level
+            && run.plugin.as_bytes() == self.plugin
+            && run.agent.as_str().as_bytes() == self.agent
+    }
+
+    fn run(&self) -> Result<Run, ArchiveError> {
+        let text = |bytes: &[u8]| std::str::from_utf8(bytes).map_err(|_| unreadable("a name that is not UTF-8")).map(Arc::from);
+        let agent = std::str::from_utf8(self.agent).ok().and_then(|agent| Id::parse(agent).ok());
+        Ok(Run {
+            lines: 0,
+            time: self.time,
+            stream: stream(self.stream),
+            truncated: self.truncated,
+            level: text(self.level)?,
+            plugin: text(self.plugin)?,
+            agent: agent.ok_or_else(|| unreadable("an agent_id that is none"))?,
+        })
+    }
+}
+
+/// Puts rows together.
+pub(super) struct Gatherer {
+    step_run: StepRunId,
+    /// The beginning of a row whose rest has not come.
+    rest: BytesMut,
+    blocks: Vec<(BlockRef, Arc<Block>)>,
+    first: u64,
+    next: u64,
+    runs: Vec<Run>,
+    text: Vec<u8>,
+    bytes: usize,
+    rows: usize,
+}
+
+impl Gatherer {
+    pub(super) fn new(step_run: StepRunId) -> Self {
+        Self {
+            step_run,
+            rest: BytesMut::new(),
+            blocks: Vec::new(),
+            first: 0,
+            next: 0,
+            runs: Vec::new(),
+            text: Vec::new(),
+            bytes: 0,
+            rows: 0,
+        }
+    }
+
+    /// Takes what has come. Returns whether there is room for more.
+    pub(super) fn take(&mut self, chunk: &Bytes) -> Result<bool, ArchiveError> {
+        let joined;
+        let bytes: &[u8] = if self.rest.is_empty() {
+            chunk
+        } else {
+            self.rest.extend_from_slice(chunk);
+            joined = self.rest.split().freeze();
+            &joined
+        };
+        let mut input = Input(bytes);
+        loop {
+            let before = input.0;
+            match Row::read(&mut input) {
+                Some(row) => self.add(&row)?,
+                None => {
+                    self.rest.extend_from_slice(before);
+                    break;
+                }
+            }
+            if self.bytes >= MOST_BYTES {
+                return Ok(false);
+            }
+        }
+        // A line has at most MAX_RAW_BYTES; a row that never ends would fill the memory.
+        if self.rest.len() > MAX_RAW_BYTES + (64 << 10) {
+            return Err(unreadable("a row that is larger than any line"));
+        }
+        Ok(true)
+    }
+
+    /// How many rows have come, repeats counted.
+    pub(super) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// The number after the last line; 0 if there is none.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The blocks.
+    pub(super) fn finish(mut self) -> Result<Vec<(BlockRef, Arc<Block>)>, ArchiveError> {
+        if self.rest.has_remaining() && self.bytes < MOST_BYTES {
+            return Err(unreadable("half a row at its end"));
+        }
+        self.end_block();
+        Ok(self.blocks)
+    }
+
+    fn add(&mut self, row: &Row<'_>) -> Result<(), ArchiveError> {
+        self.rows += 1;
+        if row.number < self.next {
+            // A repeat that has not been merged away yet.
+            return Ok(());
+        }
+        let size = row.text.len() + 2;
+        if row.number != self.next || self.text.len() + size > MOST_BYTES {
+            self.end_block();
+            self.first = row.number;
+        }
+        match self.runs.last_mut().filter(|run| !run.truncated && row.is_of(run)) {
+            Some(run) => run.lines += 1,
+            None => self.runs.push(Run { lines: 1, ..row.run()? }),
+        }
+        self.text.extend_from_slice(row.text);
+        if row.text.ends_with(b"\r") {
+            // A block's reader takes one off before the newline: it is part of the line's end there.
+            self.text.push(b'\r');
+        }
+        if self.text.len() < MAX_RAW_BYTES {
+            self.text.push(b'\n');
+        }
+        self.next = row.number + 1;
+        self.bytes += size;
+        Ok(())
+    }
+
+    fn end_block(&mut self) {
+        if self.runs.is_empty() {
+            return;
+        }
+        // Both are bounded by MOST_BYTES and the longest line.
+        let (lines, raw_bytes) = ((self.next - self.first) as u32, self.text.len() as u32);
+        let block = Block {
+            step_run: self.step_run.clone(),
+            first_line: self.first,
+            lines,
+            epoch: 0,
+            agent_counted: false,
+            origin: None,
+            content: Content::Text {
+                codec: Codec::Plain,
+                raw_bytes,
+                skip: 0,
+                runs: std::mem::take(&mut self.runs),
+                bytes: std::mem::take(&mut self.text).into(),
+            },
+        };
+        self.blocks.push((BlockRef { first_line: self.first, lines, position: 0 }, Arc::new(block)));
+    }
+}
+
+fn stream(name: &[u8]) -> OutputStream {
+    match name {
+        b"stdout" => OutputStream::Stdout,
+        b"stderr" => OutputStream::Stderr,
+        _ => OutputStream::Unspecified,
+    }
+}
+
+pub(super) fn unreadable(what: &str) -> ArchiveError {
+    ArchiveError(format!("ClickHouse has sent {what}; is something else writing to the table logs?").into())
+}

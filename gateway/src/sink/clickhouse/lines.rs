@@ -1,0 +1,143 @@
+//! The sink of lines: `logs` and `log_marks`.
+
+use bytes::Bytes;
+
+use super::insert::{BUFFERED, Rows, Unmade, insert, insert_json};
+use super::line_rows::{LINE_COLUMNS, MARK_COLUMNS, Place, Prefix, line_json, mark_json, put_mark};
+use super::migrate;
+use super::server::Server;
+use crate::block::lines::LineReader;
+use crate::block::{Block, Content};
+use crate::budget::Budget;
+use crate::sink::{BatchLimits, DeadLetter, Delivery, DeliveryError, LineBatch, LineContent, Rejected};
+
+/// Delivers lines.
+#[derive(Clone)]
+pub struct ClickHouseLines {
+    server: Server,
+    memory: Budget,
+}
+
+impl ClickHouseLines {
+    /// To that server; what batches buffer comes out of `memory`.
+    #[must_use]
+    pub fn new(server: Server, memory: Budget) -> Self {
+        Self { server, memory }
+    }
+}
+
+impl Delivery for ClickHouseLines {
+    type Batch = LineBatch;
+
+    async fn prepare(&self) -> Result<(), DeliveryError> {
+        migrate::prepare(&self.server).await
+    }
+
+    async fn deliver(&self, batch: LineBatch) -> Result<Vec<Rejected>, DeliveryError> {
+        let _memory = self.memory.take(BUFFERED).await;
+        let token = batch.token();
+        let lines = batch.clone();
+        insert(&self.server, "logs", LINE_COLUMNS, &token, move |rows| put_lines(&lines, rows)).await?;
+        // Read again rather than kept: a batch may consist of marks alone.
+        let token = format!("{token}-marks");
+        insert(&self.server, "log_marks", MARK_COLUMNS, &token, move |rows| put_marks(&batch, rows)).await?;
+        Ok(Vec::new())
+    }
+
+    async fn reject(&self, batch: LineBatch, reason: String) -> Result<Vec<Rejected>, DeliveryError> {
+        let rejected = tokio::task::spawn_blocking(move || rejected(&batch, &reason)).await;
+        rejected.map_err(|panic| DeliveryError::transient(format!("making dead letters has failed: {panic}")))?
+    }
+
+    async fn redeliver(&self, letter: &DeadLetter) -> Result<(), DeliveryError> {
+        redeliver(&self.server, letter, "logs").await
+    }
+
+    fn limits(&self) -> BatchLimits {
+        self.server.settings().limits
+    }
+}
+
+/// Sends a dead letter's row again, to the table that it names.
+pub(super) async fn redeliver(server: &Server, letter: &DeadLetter, usual: &str) -> Result<(), DeliveryError> {
+    let table = match letter.route.get("table").map(String::as_str) {
+        Some(table @ ("logs" | "log_marks" | "events")) => table,
+        Some(other) => return Err(DeliveryError::permanent(format!("there is no table {other}"))),
+        None => usual,
+    };
+    let record = Bytes::copy_from_slice(letter.record.as_bytes());
+    let token = format!("letter-{:016x}-{}", xxhash_rust::xxh3::xxh3_64(&record), letter.position);
+    insert_json(server, table, &token, record).await
+}
+
+fn put_lines(batch: &LineBatch, rows: &mut Rows) -> Result<(), Unmade> {
+    let mut reader = LineReader::default();
+    let mut prefix = Prefix::default();
+    for entry in batch.entries() {
+        let entry = entry?;
+        if let LineContent::Block(block) = &entry.what {
+            let place = Place::of(batch.store_id(), &entry);
+            put_block(block, place, &mut reader, &mut prefix, rows)?;
+        }
+    }
+    Ok(())
+}
+
+fn put_block(
+    block: &Block,
+    place: Place<'_>,
+    reader: &mut LineReader,
+    prefix: &mut Prefix,
+    rows: &mut Rows,
+) -> Result<(), Unmade> {
+    let Ok(lines) = reader.lines(block, block.first_line) else {
+        // Its frame is as it was written, so nothing that is done now helps. Readers see a gap in its place.
+        tracing::error!(step_run = %block.step_run, first_line = block.first_line, lines = block.lines, "a block cannot be decompressed and is passed over");
+        return Ok(());
+    };
+    let mut last = std::ptr::null();
+    for line in lines {
+        if !std::ptr::eq(last, line.run) {
+            last = line.run;
+            prefix.set(block, line.run, place);
+        }
+        prefix.put(&line, rows.buffer());
+        rows.row_done()?;
+    }
+    Ok(())
+}
+
+fn put_marks(batch: &LineBatch, rows: &mut Rows) -> Result<(), Unmade> {
+    for entry in batch.entries() {
+        if put_mark(&entry?, batch.store_id(), rows.buffer()) {
+            rows.row_done()?;
+        }
+    }
+    Ok(())
+}
+
+fn rejected(batch: &LineBatch, reason: &str) -> Result<Vec<Rejected>, DeliveryError> {
+    let mut rejected = Vec::new();
+    let mut reader = LineReader::default();
+    for entry in batch.entries() {
+        let entry = entry?;
+        let mut add = |line, table: &str, record: Vec<u8>| {
+            let route = [("table".to_owned(), table.to_owned())].into();
+            let (reason, record) = (reason.to_owned(), Bytes::from(record));
+            rejected.push(Rejected { position: entry.position, line, reason, route, record });
+        };
+        match &entry.what {
+            LineContent::Block(block) if matches!(block.content, Content::Text { .. }) => {
+                let place = Place::of(batch.store_id(), &entry);
+                let Ok(lines) = reader.lines(block, block.first_line) else { continue };
+                lines.for_each(|line| add(Some(line.number), "logs", line_json(block, &line, place)));
+            }
+            _ => {
+                if let Some(record) = mark_json(&entry, batch.store_id()) {
+                    add(None, "log_marks", record);
+                }
+            }
+        }
+    }
+    Ok(rejected)
+}
