@@ -53,9 +53,6 @@ pub struct Report {
     pub dedup_window: Millis,
 }
 
-/// Hears of a segment of one of the logs.
-pub type Leaving = Box<dyn Fn(LogKind, &SegmentInfo) + Send>;
-
 /// Both logs' retention. One thread calls [`Retention::pass`] now and then.
 pub struct Retention<L, E> {
     /// The settings.
