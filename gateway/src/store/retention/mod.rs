@@ -27,6 +27,9 @@ use super::segment::{LogKind, SegmentInfo};
 use super::{Position, StoreError};
 use crate::clock::Millis;
 
+/// Told of a segment of a log that is about to go.
+pub type Leaving = Box<dyn Fn(LogKind, &SegmentInfo) + Send>;
+
 /// What a pass removed from one log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Removed {
