@@ -4,6 +4,7 @@
 //! these commands apart.
 
 use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arcgate_gateway::gateway;
@@ -24,6 +25,18 @@ pub enum CommandError {
     /// It could not be opened or read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Looking leaves traces.
+    #[error(
+        "cannot look at the store in {}: {source}; it is locked meanwhile, and its index is opened, so it must be writable: look \
+         at a copy that is",
+        path.display()
+    )]
+    NotWritable {
+        /// The store's folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// What was found could not be written.
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
@@ -86,8 +99,13 @@ pub fn reindex(settings: &Settings, out: &mut impl Write) -> Result<(), CommandE
     Ok(())
 }
 
-fn look(settings: &Settings) -> Result<Look, StoreError> {
-    Look::open(&(Arc::new(RealDisk) as Arc<dyn Disk>), &settings.store.path)
+fn look(settings: &Settings) -> Result<Look, CommandError> {
+    let path = &settings.store.path;
+    if path.is_dir() {
+        rustix::fs::access(path, rustix::fs::Access::WRITE_OK)
+            .map_err(|error| CommandError::NotWritable { path: path.clone(), source: error.into() })?;
+    }
+    Ok(Look::open(&(Arc::new(RealDisk) as Arc<dyn Disk>), path)?)
 }
 
 fn list_streams(store: &Look, json: bool, out: &mut impl Write) -> Result<(), CommandError> {
@@ -97,6 +115,8 @@ fn list_streams(store: &Look, json: bool, out: &mut impl Write) -> Result<(), Co
     for stream in store.streams()? {
         let (step_run, record) = stream?;
         let StreamRecord { lines, bytes, next_line, ended, last_time, pipeline_id, .. } = record;
+        // A log that was ended or named before its first line has none.
+        let last_time = (lines > 0).then_some(last_time);
         if json {
             let stream = json!({
                 "step_run_id": step_run.as_str(),
@@ -110,7 +130,12 @@ fn list_streams(store: &Look, json: bool, out: &mut impl Write) -> Result<(), Co
             writeln!(out, "{stream}")?;
         } else {
             let state = if ended { "ended" } else { "open" };
-            writeln!(out, "{:<40} {lines:>12} {bytes:>14} {state:<6} {}", step_run.as_str(), rfc3339(last_time))?;
+            writeln!(
+                out,
+                "{:<40} {lines:>12} {bytes:>14} {state:<6} {}",
+                step_run.as_str(),
+                last_time.map_or("-".into(), rfc3339)
+            )?;
         }
     }
     Ok(())

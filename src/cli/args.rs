@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::settings::{Given, Place, Sources, from_flag, value};
 use crate::{push, tail};
@@ -184,13 +185,14 @@ pub struct PushArgs {
     /// A file with a token for the gateway
     #[arg(long, value_name = "FILE", env = "ARCGATE_TOKEN_FILE")]
     token_file: Option<PathBuf>,
-    /// The step run; one that has lines already is continued [default: a new one, named on stderr]
+    /// The step run [default: a new one, named on stderr]. One push may write it; another's lines are refused, unless it comes
+    /// after the first with the same --agent-id: then it goes on behind the last line
     #[arg(long, value_name = "ID")]
     step_run: Option<String>,
     /// The pipeline that the step run belongs to
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     pipeline: String,
-    /// Who pushes [default: made of the host's name and the step run]
+    /// Who pushes [default: made of the host's name, another one for each push]. Never give the same to two at one time
     #[arg(long, value_name = "ID")]
     agent_id: Option<String>,
     /// How long to wait at the end for what has not arrived
@@ -214,6 +216,7 @@ pub struct PushArgs {
 #[derive(Debug, Args)]
 pub struct TailArgs {
     /// The step run
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     step_run: String,
     /// The gateway's HTTP address
     #[arg(long, value_name = "URL", env = "ARCGATE_HTTP_SERVER", default_value = "http://127.0.0.1:8080")]
@@ -245,6 +248,23 @@ pub struct TailArgs {
     /// The job that the step run belongs to; likewise
     #[arg(long, value_name = "ID", default_value = "-", hide_default_value = true)]
     job: String,
+}
+
+/// Reads a command line.
+///
+/// # Errors
+/// It cannot be read, or asks for help or the version.
+pub(super) fn parse(words: &[OsString]) -> Result<Arcgate, clap::Error> {
+    let arcgate = Arcgate::try_parse_from(words)?;
+    // Words after `--` that are none, as of an empty variable in a script, are no wish to read stdin.
+    if let Command::Push(args) = &arcgate.command
+        && args.command.is_empty()
+        && words.last().is_some_and(|word| word == "--")
+    {
+        let what = "there is no command after --; name one, or leave the -- out to push stdin";
+        return Err(Arcgate::command().error(ErrorKind::MissingRequiredArgument, what));
+    }
+    Ok(arcgate)
 }
 
 fn assignment(text: &str) -> Result<Given, String> {
@@ -304,12 +324,11 @@ impl From<TailArgs> for tail::Options {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(words: &[&str]) -> Result<Command, clap::Error> {
-        Arcgate::try_parse_from([&["arcgate"], words].concat()).map(|arcgate| arcgate.command)
+        let words: Vec<OsString> = [&["arcgate"], words].concat().iter().map(OsString::from).collect();
+        super::parse(&words).map(|arcgate| arcgate.command)
     }
 
     #[test]
@@ -328,6 +347,8 @@ mod tests {
         assert!(matches!(push::Options::from(*args).what, push::What::Input(Some(_))));
         assert!(parse(&["push", "a.log", "--", "make"]).is_err());
         assert!(parse(&["push", "--drain", "10"]).is_err());
+        assert!(parse(&["push", "--"]).is_err() && parse(&["push", "-q", "--"]).is_err(), "no command is not stdin");
+        assert!(parse(&["push", "--", "echo", "--"]).is_ok());
     }
 
     #[test]
@@ -346,6 +367,6 @@ mod tests {
         assert!(parse(&["tail", "s", "--from-line", "3", "--json", "--no-follow"]).is_ok());
         assert!(parse(&["tail", "s", "--from-line", "0"]).is_err());
         assert!(parse(&["tail", "s", "--from-line", "3", "--tail", "4"]).is_err());
-        assert!(parse(&["tail"]).is_err());
+        assert!(parse(&["tail"]).is_err() && parse(&["tail", ""]).is_err());
     }
 }

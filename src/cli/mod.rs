@@ -5,10 +5,11 @@
 
 mod args;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 pub use args::{Arcgate, ClickHouseCommand, Command, DeadLettersCommand, LetterArgs, StoreCommand};
 
@@ -22,7 +23,15 @@ const USAGE: u8 = 2;
 /// Reads the process's command line and does what it says.
 #[must_use]
 pub fn main() -> ExitCode {
-    run(Arcgate::parse().command)
+    let words: Vec<OsString> = std::env::args_os().collect();
+    match args::parse(&words) {
+        Ok(arcgate) => run(arcgate.command),
+        Err(error) => {
+            // Whoever is not there to read it needs no other answer.
+            let _ = error.print();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE))
+        }
+    }
 }
 
 fn run(command: Command) -> ExitCode {
@@ -39,7 +48,7 @@ fn run(command: Command) -> ExitCode {
         Command::Store(StoreCommand::Verify(settings)) => {
             loaded(load(settings.into()), |loaded| match store::verify(&loaded.settings, &mut io::stdout().lock()) {
                 Ok(false) => ExitCode::FAILURE,
-                sound => outcome(sound.map(drop)),
+                sound => looked_after(sound.map(drop)),
             })
         }
         Command::Store(StoreCommand::Ls { json, events, dead_letters, settings }) => {
@@ -48,10 +57,11 @@ fn run(command: Command) -> ExitCode {
                 (true, _) => store::What::Events,
                 _ => store::What::Streams,
             };
-            loaded(load(settings.into()), |loaded| outcome(store::list(&loaded.settings, what, json, &mut io::stdout().lock())))
+            let list = |loaded: &Loaded| store::list(&loaded.settings, what, json, &mut io::stdout().lock());
+            loaded(load(settings.into()), |loaded| looked_after(list(loaded)))
         }
         Command::Store(StoreCommand::Reindex(settings)) => {
-            loaded(load(settings.into()), |loaded| outcome(store::reindex(&loaded.settings, &mut io::stdout().lock())))
+            loaded(load(settings.into()), |loaded| looked_after(store::reindex(&loaded.settings, &mut io::stdout().lock())))
         }
         Command::ClickHouse(ClickHouseCommand::Schema { from, settings }) => {
             loaded(load(settings.into()), |loaded| print(&loaded.settings.clickhouse.all().variant().script(from)))
@@ -106,10 +116,14 @@ fn loaded(settings: Result<Loaded, SettingsError>, act: impl FnOnce(&Loaded) -> 
 }
 
 fn print(text: &str) -> ExitCode {
-    match io::stdout().write_all(text.as_bytes()) {
-        // Our reader has all it wants, as in `… | head`.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        written => outcome(written),
+    looked_after(io::stdout().write_all(text.as_bytes()).map_err(store::CommandError::Output))
+}
+
+/// As [`outcome`], but a reader who has all he wants, as in `… | head`, is no failure.
+fn looked_after(done: Result<(), store::CommandError>) -> ExitCode {
+    match done {
+        Err(store::CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        done => outcome(done),
     }
 }
 

@@ -5,10 +5,11 @@ use std::io::{self, IsTerminal};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, ExitStatus, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::family::signal_family;
 use super::notes::Notes;
-use super::pipes::Pipe;
+use super::pipes::Pipes;
 use super::shared::SharedSpool;
 use super::signals::Signals;
 use super::spool::Stream;
@@ -40,8 +41,9 @@ pub(crate) async fn run(command: &[OsString], spool: &SharedSpool, signals: &mut
     if own_group {
         prepared.process_group(0);
     }
-    let mut child = match prepared.spawn() {
-        Ok(child) => child,
+    let started = Pipes::new(spool.clone(), notes.clone()).and_then(|pipes| Ok((pipes, prepared.spawn()?)));
+    let (mut pipes, mut child) = match started {
+        Ok(started) => started,
         Err(error) => {
             let code = if error.kind() == io::ErrorKind::NotFound { NOT_FOUND } else { NOT_RUN };
             let why = format!("cannot run {}: {error}", program.display());
@@ -50,9 +52,11 @@ pub(crate) async fn run(command: &[OsString], spool: &SharedSpool, signals: &mut
         }
     };
     let pid = Pid::from_child(&child);
-    let stdout = child.stdout.take().map(|pipe| Pipe::pass_on(pipe, io::stdout(), Stream::Stdout, spool.clone()));
-    let stderr = child.stderr.take().map(|pipe| Pipe::pass_on(pipe, io::stderr(), Stream::Stderr, spool.clone()));
-    let pipes = stdout.into_iter().chain(stderr).flatten();
+    let stdout = child.stdout.take().map_or(Ok(()), |pipe| pipes.pass_on(pipe, io::stdout(), Stream::Stdout));
+    let stderr = child.stderr.take().map_or(Ok(()), |pipe| pipes.pass_on(pipe, io::stderr(), Stream::Stderr));
+    if let Err(error) = stdout.and(stderr) {
+        notes.conclude(&format!("cannot pass all of the command's output on: {error}"));
+    }
 
     let mut end = tokio::task::spawn_blocking(move || child.wait());
     let ended = loop {
@@ -61,11 +65,9 @@ pub(crate) async fn run(command: &[OsString], spool: &SharedSpool, signals: &mut
             signal = signals.next() => pass_on(pid, own_group, signal),
         }
     };
-    for pipe in pipes {
-        tokio::select! {
-            () = pipe.finish() => {}
-            _ = signals.end() => {}
-        }
+    tokio::select! {
+        () = pipes.finish() => {}
+        _ = signals.end() => {}
     }
     match ended {
         Ok(Ok(status)) => ended_with(status),
@@ -74,15 +76,15 @@ pub(crate) async fn run(command: &[OsString], spool: &SharedSpool, signals: &mut
     }
 }
 
-/// Passes a signal on. If it fails the command has just ended, which is seen next.
+/// Passes a signal on to all that the command has started.
 fn pass_on(pid: Pid, own_group: bool, signal: Signal) {
-    let by_keys = [Signal::INT, Signal::QUIT, Signal::HUP].contains(&signal);
-    let _ = match (own_group, by_keys) {
-        (true, _) => kill_process_group(pid, signal),
-        (false, false) => kill_process(pid, signal),
-        // The terminal has sent it to the whole group already.
-        (false, true) => Ok(()),
-    };
+    if own_group {
+        // If it fails the command has just ended, which is seen next.
+        let _ = kill_process_group(pid, signal);
+    } else if ![Signal::INT, Signal::QUIT, Signal::HUP].contains(&signal) {
+        signal_family(pid, signal);
+    }
+    // Else the terminal has sent it to the whole group already.
 }
 
 fn ended_with(status: ExitStatus) -> Ended {
@@ -133,6 +135,17 @@ mod tests {
         let start = std::time::Instant::now();
         let (ended, chunks) = run_here(&["sh", "-c", "printf part; sleep 30 & exit 3"]);
         assert_eq!((ended.code, chunks), (3, vec![(Stream::Stdout, "part\n".to_owned())]));
+        // One that writes on and on neither.
+        let (ended, chunks) = run_here(&["sh", "-c", "echo first; (while sleep 0.1; do echo on; echo on >&2; done) & exit 3"]);
+        assert_eq!((ended.code, chunks[0].1.lines().next().unwrap_or_default()), (3, "first"));
         assert!(start.elapsed().as_secs() < 10);
+    }
+
+    #[test]
+    fn all_that_a_command_wrote_is_passed_on_however_it_ends() {
+        // More than a pipe holds, with the end right behind it, and something left running.
+        let (ended, chunks) = run_here(&["sh", "-c", "sleep 30 & seq 30000; seq 30000 >&2; exit 4"]);
+        let lines: usize = chunks.iter().map(|chunk| chunk.1.lines().count()).sum();
+        assert_eq!((ended.code, lines), (4, 60_000));
     }
 }

@@ -1,6 +1,5 @@
 //! Delivers the events of this push, and those that earlier ones left behind, over `PushEvents`.
 
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::event::Pending;
 use super::notes::Notes;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Shelf};
 use super::shared::{SharedSpool, now};
 use super::target::{PATIENCE, Target, UplinkError};
 use arcgate_gateway::backoff::Backoff;
@@ -39,14 +38,18 @@ pub(crate) struct Outboxes {
 }
 
 impl Outboxes {
-    /// Makes this push's outbox in `folder` and adopts what is left there.
+    /// Puts this push's outbox on `shelf` and adopts what is left there. Without a shelf it lives in memory.
     #[must_use]
-    pub(crate) fn open(folder: &Path, tally: Arc<Tally>, notes: Notes) -> Self {
-        let adopted = Outbox::adopt(folder);
-        let own = Outbox::create(folder).unwrap_or_else(|error| {
-            notes.say(&format!("cannot keep events in {}: {error}; they wait in memory", folder.display()));
-            Outbox::in_memory()
-        });
+    pub(crate) fn open(shelf: Option<&Shelf>, tally: Arc<Tally>, notes: Notes) -> Self {
+        let adopted = shelf.map(Outbox::adopt).unwrap_or_default();
+        let own = match shelf.map(Outbox::create) {
+            Some(Ok(own)) => own,
+            Some(Err(error)) => {
+                notes.say(&format!("cannot keep events on disk: {error}; they wait in memory"));
+                Outbox::in_memory()
+            }
+            None => Outbox::in_memory(),
+        };
         tally.kept.store(own.is_on_disk(), Ordering::Release);
         Self { own, adopted, tally, notes }
     }
@@ -90,7 +93,7 @@ impl Outboxes {
                         backoff.reset();
                     }
                     Err(why) => {
-                        self.notes.say(&format!("lines and events wait, and go when the gateway is back: {why}"));
+                        self.notes.say(&why.while_waiting());
                         sleep(backoff.wait()).await;
                     }
                 }

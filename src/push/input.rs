@@ -27,13 +27,17 @@ impl Input {
     /// The file, or stdin for `None` and `-`.
     ///
     /// # Errors
-    /// The file cannot be opened.
+    /// The file cannot be opened, or is a folder.
     pub(crate) fn open(path: Option<&Path>) -> io::Result<Self> {
         match path.filter(|path| *path != Path::new("-")) {
             None => Ok(Self { from: Box::new(io::stdin()), size: None }),
             Some(path) => {
                 let file = File::open(path)?;
-                let size = file.metadata().ok().filter(|metadata| metadata.is_file()).map(|metadata| metadata.len());
+                let metadata = file.metadata().ok();
+                if metadata.as_ref().is_some_and(std::fs::Metadata::is_dir) {
+                    return Err(io::Error::new(ErrorKind::IsADirectory, "it is a folder; name a file in it"));
+                }
+                let size = metadata.filter(std::fs::Metadata::is_file).map(|metadata| metadata.len());
                 Ok(Self { from: Box::new(file), size })
             }
         }

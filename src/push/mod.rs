@@ -7,6 +7,7 @@
 mod command;
 mod event;
 mod events;
+mod family;
 mod input;
 mod lines;
 mod notes;
@@ -29,6 +30,7 @@ use command::Ended;
 use event::{Identity, Outcome, Pending};
 use input::Input;
 use notes::Notes;
+use outbox::Shelf;
 use shared::{SharedSpool, now};
 use signals::Signals;
 use target::Target;
@@ -48,7 +50,7 @@ pub struct Options {
     pub step_run: Option<String>,
     /// The pipeline; empty if unknown.
     pub pipeline: String,
-    /// The agent; made of the host's name and the step run if not given.
+    /// The agent; one of its own for each push if not given.
     pub agent_id: Option<String>,
     /// How long to wait at the end.
     pub drain: Duration,
@@ -109,13 +111,15 @@ async fn push(options: Options, about: Identity, target: Option<Target>, notes: 
         What::Input(path) => match Input::open(path.as_deref()) {
             Ok(input) => Some(input),
             Err(error) => {
-                notes.conclude(&format!("cannot read {}: {error}", path.as_deref().unwrap_or("stdin".as_ref()).display()));
+                notes.conclude(&format!("cannot read {}: {error}", input_name(&options.what)));
                 return 2;
             }
         },
     };
     let spool = SharedSpool::new(spool::SPOOL_BYTES);
-    let uplink = Uplink::start(target, about.clone(), spool.clone(), state_folder(options.state), notes.clone());
+    // No push will ever reach an address that is none: what is meant for it is not kept.
+    let shelf = Target::is_address(&options.server).then(|| Shelf::new(state_folder(options.state), &options.server));
+    let uplink = Uplink::start(target, about.clone(), spool.clone(), shelf, notes.clone());
     uplink.event(Pending::started(&about, now()));
 
     let start = Instant::now();
@@ -128,8 +132,9 @@ async fn push(options: Options, about: Identity, target: Option<Target>, notes: 
                 Ended { code: 128u8.saturating_add(u8::try_from(signal).unwrap_or(0)), why: format!("signal {signal}") }
             }
             Err(error) => {
-                notes.conclude(&format!("cannot read on: {error}"));
-                Ended { code: 1, why: format!("cannot read on: {error}") }
+                let why = format!("cannot read all of {}: {error}; what was read is pushed", input_name(&options.what));
+                notes.conclude(&why);
+                Ended { code: 1, why }
             }
         },
     };
@@ -156,7 +161,7 @@ fn report(left: Undelivered, counted: u64, server: &str) -> Option<String> {
     }
     let mut text = format!("{} of {counted} lines and {} of 2 events were not delivered to {server}", left.lines, left.events);
     if left.events > 0 && left.events_kept {
-        text.push_str("; the events go with the next push");
+        text.push_str("; the events go with the next push to this server");
     }
     Some(text)
 }
@@ -173,17 +178,22 @@ fn identify(options: &Options) -> (Identity, Option<String>) {
         None
     };
     let step_run_id = fit("--step-run", &options.step_run).unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+    // A name of its own for each push: that is how a gateway tells two that write one step run, and refuses the second, whose
+    // numbers would be those of the first.
     let agent_id = fit("--agent-id", &options.agent_id).unwrap_or_else(|| {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let mut name = format!("push-{host}-{step_run_id}");
-        // Only a name of its own keeps two pushes of one host apart; a long one is cut where that hurts least.
-        while name.len() > MAX_ID_BYTES {
-            name.pop();
-        }
-        name
+        format!("push-{host}-{}", uuid::Uuid::new_v4())
     });
     let pipeline_id = fit("--pipeline", &Some(options.pipeline.clone())).unwrap_or_default();
     (Identity { agent_id, step_run_id, pipeline_id }, problem)
+}
+
+/// What is read, for people.
+fn input_name(what: &What) -> String {
+    match what {
+        What::Input(Some(path)) => path.display().to_string(),
+        _ => "stdin".into(),
+    }
 }
 
 /// The folder for what must outlive the process: as given, else where the system keeps such things.
@@ -231,12 +241,14 @@ mod tests {
     #[test]
     fn names_are_made_where_none_are_given_or_they_are_unfit() {
         let (about, problem) = identify(&options("build-7"));
-        assert!(about.step_run_id == "build-7" && about.agent_id.ends_with("-build-7") && problem.is_none());
+        assert!(about.step_run_id == "build-7" && problem.is_none());
+        assert_ne!(about.agent_id, identify(&options("build-7")).0.agent_id, "each push is a writer of its own");
         let (about, problem) = identify(&options(""));
         assert!(about.step_run_id.len() == 36 && problem.is_none());
         let (about, problem) = identify(&options("a\nb"));
         assert!(about.step_run_id.len() == 36 && problem.is_some());
-        assert!(identify(&options(&"x".repeat(256))).0.agent_id.len() <= MAX_ID_BYTES);
+        let named = Options { agent_id: Some("ci".into()), ..options("build-7") };
+        assert_eq!(identify(&named).0.agent_id, "ci");
     }
 
     #[test]
@@ -247,7 +259,7 @@ mod tests {
         let text = report(some, 5, "s");
         assert_eq!(
             text.as_deref(),
-            Some("3 of 5 lines and 1 of 2 events were not delivered to s; the events go with the next push")
+            Some("3 of 5 lines and 1 of 2 events were not delivered to s; the events go with the next push to this server")
         );
     }
 }

@@ -1,14 +1,14 @@
-//! Events on disk until the gateway has them: what one push could not deliver, the next one does.
+//! Events on disk until the gateway has them: what one push could not deliver, the next one to the same server does.
 //!
-//! One small file a push, in the state folder: `events-<uuid>.jsonl`. Its owner holds a lock on it; a file that nobody has
-//! locked was left behind, and the next push adopts it. Each line is a JSON object, either an event ([`Pending`]) or
+//! One small file a push, in the state folder: `events-<server>-<uuid>.jsonl`. Its owner holds a lock on it; a file that nobody
+//! has locked was left behind, and the next push to that server adopts it. Each line is a JSON object, either an event ([`Pending`]) or
 //! `{"acked": seq}`. A torn last line, left by a crash, is no event yet. The file goes when all its events are acked.
 //!
 //! Without a folder that can be written the outbox lives in memory only: a build is never kept from running.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
@@ -17,10 +17,48 @@ use super::event::Pending;
 
 /// How many abandoned outboxes one push takes on; the others wait for the next.
 const ADOPT_MOST: usize = 64;
-/// How many outboxes a folder holds; past it the oldest go.
+/// How many outboxes a folder holds, whatever their servers; past it the oldest go.
 const KEEP_MOST: usize = 1_000;
+/// What the names of outboxes end with.
+const SUFFIX: &str = ".jsonl";
 /// A file larger than this was not written by an outbox.
 const FILE_MOST: u64 = 1 << 20;
+
+/// Where the outboxes for one server lie.
+#[derive(Debug, Clone)]
+pub(crate) struct Shelf {
+    folder: PathBuf,
+    /// What the names of its files begin with.
+    prefix: String,
+}
+
+impl Shelf {
+    /// The place in `folder` of what is meant for `server` and for nobody else.
+    #[must_use]
+    pub(crate) fn new(folder: PathBuf, server: &str) -> Self {
+        let address = server.split_once("://").map_or(server, |(_, address)| address).trim_end_matches('/');
+        let mut prefix = "events-".to_owned();
+        for byte in address.bytes() {
+            // Escaped, so that no two servers share a name and none is a path.
+            if byte.is_ascii_alphanumeric() || b".-".contains(&byte) {
+                prefix.push(char::from(byte));
+            } else {
+                prefix.push_str(&format!("%{byte:02x}"));
+            }
+        }
+        prefix.push('-');
+        Self { folder, prefix }
+    }
+
+    fn path(&self, id: uuid::Uuid) -> PathBuf {
+        self.folder.join(format!("{}{id}{SUFFIX}", self.prefix))
+    }
+
+    fn holds(&self, name: &str) -> bool {
+        let id = name.strip_prefix(&self.prefix).and_then(|rest| rest.strip_suffix(SUFFIX));
+        id.is_some_and(|id| uuid::Uuid::try_parse(id).is_ok())
+    }
+}
 
 /// The events of one push.
 #[derive(Debug)]
@@ -43,39 +81,44 @@ impl Outbox {
         Self { pending: Vec::new(), next_seq: 1, file: None }
     }
 
-    /// A new outbox in `folder`.
+    /// A new outbox.
     ///
     /// # Errors
-    /// The folder or the file cannot be made or locked.
-    pub(crate) fn create(folder: &Path) -> io::Result<Self> {
-        std::fs::create_dir_all(folder)?;
-        let path = folder.join(format!("events-{}.jsonl", uuid::Uuid::new_v4()));
-        let file = OpenOptions::new().create_new(true).append(true).open(&path)?;
-        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+    /// The folder or the file cannot be made or locked; says which.
+    pub(crate) fn create(shelf: &Shelf) -> io::Result<Self> {
+        let path = shelf.path(uuid::Uuid::new_v4());
+        let create = || {
+            std::fs::create_dir_all(&shelf.folder)?;
+            let file = OpenOptions::new().create_new(true).append(true).open(&path)?;
+            flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+            Ok(file)
+        };
+        let file = create().map_err(|error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
         Ok(Self { file: Some((path, file)), ..Self::in_memory() })
     }
 
-    /// The outboxes in `folder` that were left behind, at most 64, the oldest first.
+    /// The outboxes of that shelf that were left behind, at most 64, the oldest first.
     #[must_use]
-    pub(crate) fn adopt(folder: &Path) -> Vec<Self> {
-        let mut paths: Vec<_> = std::fs::read_dir(folder)
+    pub(crate) fn adopt(shelf: &Shelf) -> Vec<Self> {
+        let mut outboxes: Vec<_> = std::fs::read_dir(&shelf.folder)
             .into_iter()
             .flatten()
             .filter_map(|entry| {
                 let entry = entry.ok()?;
-                let name = entry.file_name();
-                let ours = name.to_str().is_some_and(|name| name.starts_with("events-") && name.ends_with(".jsonl"));
+                let name = entry.file_name().into_string().ok()?;
+                let is_outbox = name.starts_with("events-") && name.ends_with(SUFFIX);
                 let age = entry.metadata().ok()?.modified().ok()?;
-                ours.then(|| (age, entry.path()))
+                is_outbox.then(|| (age, entry.path(), name))
             })
             .collect();
-        paths.sort();
-        let surplus = paths.len().saturating_sub(KEEP_MOST);
-        for (_, path) in paths.drain(..surplus) {
+        outboxes.sort();
+        let surplus = outboxes.len().saturating_sub(KEEP_MOST);
+        for (_, path, _) in outboxes.drain(..surplus) {
             // One that is in use stays in use: its owner has it open and removes a name that is gone.
             let _ = std::fs::remove_file(path);
         }
-        paths.into_iter().filter_map(|(_, path)| Self::open(path).ok().flatten()).take(ADOPT_MOST).collect()
+        let ours = outboxes.into_iter().filter(|(_, _, name)| shelf.holds(name));
+        ours.filter_map(|(_, path, _)| Self::open(path).ok().flatten()).take(ADOPT_MOST).collect()
     }
 
     /// Opens a file that was left behind; `None` if it has an owner or nothing to send.
@@ -168,6 +211,10 @@ mod tests {
         Pending::started(&Identity { agent_id: "a".into(), step_run_id: name.into(), pipeline_id: String::new() }, 0)
     }
 
+    fn shelf(folder: &tempfile::TempDir) -> Shelf {
+        Shelf::new(folder.path().to_owned(), "http://a:1")
+    }
+
     fn names(outbox: &Outbox) -> Vec<(u64, &str)> {
         outbox.pending().iter().map(|event| (event.seq, event.about.step_run_id.as_str())).collect()
     }
@@ -175,16 +222,16 @@ mod tests {
     #[test]
     fn what_was_not_acked_is_found_by_the_next_push() {
         let folder = tempfile::tempdir().unwrap();
-        let mut outbox = Outbox::create(folder.path()).unwrap();
+        let mut outbox = Outbox::create(&shelf(&folder)).unwrap();
         for name in ["one", "two", "three"] {
             outbox.add(event(name)).unwrap();
         }
         outbox.acked(1).unwrap();
         let id = outbox.pending()[0].id.clone();
-        assert!(Outbox::adopt(folder.path()).is_empty(), "it has an owner");
+        assert!(Outbox::adopt(&shelf(&folder)).is_empty(), "it has an owner");
         drop(outbox);
 
-        let mut adopted = Outbox::adopt(folder.path());
+        let mut adopted = Outbox::adopt(&shelf(&folder));
         assert_eq!(adopted.len(), 1);
         let mut outbox = adopted.remove(0);
         assert_eq!(names(&outbox), [(2, "two"), (3, "three")]);
@@ -198,28 +245,41 @@ mod tests {
     }
 
     #[test]
+    fn events_for_one_server_never_go_to_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let shelf = |server: &str| Shelf::new(folder.path().to_owned(), server);
+        let mut outbox = Outbox::create(&shelf("http://a.example:9090/")).unwrap();
+        outbox.add(event("one")).unwrap();
+        drop(outbox);
+        for other in ["a.example:9091", "a.example", "b.example:9090", "a.example:9090-", "", "../a.example:9090"] {
+            assert!(Outbox::adopt(&shelf(other)).is_empty(), "{other}");
+        }
+        assert_eq!(Outbox::adopt(&shelf("a.example:9090")).len(), 1, "however its address is written");
+    }
+
+    #[test]
     fn a_torn_line_is_no_event_and_spoils_none() {
         let folder = tempfile::tempdir().unwrap();
-        let mut outbox = Outbox::create(folder.path()).unwrap();
+        let mut outbox = Outbox::create(&shelf(&folder)).unwrap();
         outbox.add(event("one")).unwrap();
         let path = outbox.file.as_ref().unwrap().0.clone();
         outbox.file.as_mut().unwrap().1.write_all(b"\n{\"seq\":2,\"id\":\"to").unwrap();
         outbox.add(event("two")).unwrap();
         drop(outbox);
         let bytes = std::fs::read(&path).unwrap();
-        let adopted = Outbox::adopt(folder.path());
+        let adopted = Outbox::adopt(&shelf(&folder));
         assert_eq!(names(&adopted[0]), [(1, "one"), (2, "two")]);
         drop(adopted);
         for end in 0..bytes.len() {
             std::fs::write(&path, &bytes[..end]).unwrap();
-            let adopted = Outbox::adopt(folder.path());
+            let adopted = Outbox::adopt(&shelf(&folder));
             assert!(adopted.iter().all(|outbox| outbox.pending().len() <= 2));
         }
     }
 
     #[test]
     fn without_a_folder_events_wait_in_memory() {
-        assert!(Outbox::create(Path::new("/dev/null/x")).is_err());
+        assert!(Outbox::create(&Shelf::new("/dev/null/x".into(), "a:1")).is_err());
         let mut outbox = Outbox::in_memory();
         outbox.add(event("one")).unwrap();
         assert_eq!((names(&outbox), outbox.is_on_disk()), (vec![(1, "one")], false));
@@ -228,11 +288,12 @@ mod tests {
     #[test]
     fn a_folder_holds_a_bounded_number() {
         let folder = tempfile::tempdir().unwrap();
-        for index in 0..KEEP_MOST + 20 {
-            std::fs::write(folder.path().join(format!("events-{index}.jsonl")), b"").unwrap();
+        for index in 0..KEEP_MOST as u128 + 20 {
+            let path = shelf(&folder).path(uuid::Uuid::from_u128(index));
+            std::fs::write(path, b"").unwrap();
         }
         std::fs::write(folder.path().join("other"), b"").unwrap();
-        assert!(Outbox::adopt(folder.path()).is_empty());
+        assert!(Outbox::adopt(&shelf(&folder)).is_empty());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "empty ones go, others' files stay");
     }
 }

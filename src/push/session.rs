@@ -30,6 +30,8 @@ const WINDOW: usize = 32;
 const QUESTION_EVERY: Duration = Duration::from_millis(200);
 /// An answer may take long while the gateway's own queue is full; a dead connection is found by pings before that.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// How the gateway's refusal begins when another agent writes the step run.
+const FOREIGN_WRITER: &str = "foreign_writer";
 /// Smaller chunks are not worth compressing.
 const COMPRESS_FROM: usize = 256;
 
@@ -44,7 +46,7 @@ pub(crate) async fn deliver(target: &Target, about: &Identity, spool: &SharedSpo
             session.run().await
         };
         if let Err(why) = connection.await {
-            notes.say(&format!("lines and events wait, and go when the gateway is back: {why}"));
+            notes.say(&why.while_waiting());
             sleep(backoff.wait()).await;
         }
     }
@@ -54,8 +56,13 @@ pub(crate) async fn deliver(target: &Target, about: &Identity, spool: &SharedSpo
 enum Asked {
     /// What do you have?
     Question,
-    /// These lines, from this number.
-    Lines(u64),
+    /// These lines.
+    Lines {
+        /// The number of the first.
+        first_line: u64,
+        /// Whether they were never sent before.
+        fresh: bool,
+    },
     /// There are no more lines.
     End,
 }
@@ -131,7 +138,7 @@ impl<'a> Session<'a> {
             && let Some(chunk) = self.spool.with(|spool| spool.take(now()))
         {
             let batch = self.batch_of(&chunk);
-            self.send(Asked::Lines(chunk.first_line), batch)?;
+            self.send(Asked::Lines { first_line: chunk.first_line, fresh: !chunk.sent }, batch)?;
         }
         if !self.end_sent
             && let Some(first_line) = self.spool.with(|spool| spool.end_to_send())
@@ -190,18 +197,44 @@ impl<'a> Session<'a> {
         self.heard = Instant::now();
         let asked = self.asked.pop_front();
         let refused = ack.status() == Status::Rejected;
-        if refused {
-            self.notes.say(&format!("the gateway refuses some lines: {}", ack.message));
-        }
+        // A repeat of what we never sent is not ours. What comes late fell into a hole and is not kept, whoever sent it.
+        let not_kept = match asked {
+            Some(Asked::Lines { fresh, .. }) if !refused => ack.late + if fresh { ack.repeated } else { 0 },
+            _ => 0,
+        };
         self.spool.with(|spool| {
             match asked {
-                Some(Asked::Lines(first_line)) if refused => spool.refused(first_line),
+                Some(Asked::Lines { first_line, .. }) if refused => spool.refused(first_line),
+                Some(Asked::Lines { first_line, .. }) if not_kept > 0 => spool.not_kept(first_line, not_kept),
                 // Refused or not, there is nothing more to say about the end.
                 Some(Asked::End) => spool.end_acked(),
                 _ => {}
             }
             spool.answered(ack.next_line, ack.durable_line);
         });
+        if not_kept > 0 {
+            self.notes.say(&self.conflict());
+        }
+        if refused && matches!(asked, Some(Asked::Lines { .. })) {
+            self.notes.say(&format!("the gateway refuses lines: {}", self.refusal(&ack.message)));
+        }
+    }
+
+    /// What the gateway says, in the words of this program.
+    fn refusal(&self, message: &str) -> String {
+        if !message.starts_with(FOREIGN_WRITER) {
+            return message.to_owned();
+        }
+        let step_run = &self.about.step_run_id;
+        format!("{message}. Only one push may write a step run: give this one a --step-run other than {step_run}")
+    }
+
+    fn conflict(&self) -> String {
+        let Identity { agent_id, step_run_id, .. } = self.about;
+        format!(
+            "lines are not kept, since the gateway has others under their numbers: something else writes step run {step_run_id} \
+             as agent {agent_id} at the same time; give each push a --step-run of its own"
+        )
     }
 }
 

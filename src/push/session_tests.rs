@@ -14,6 +14,7 @@ use tokio_stream::Stream as Answers;
 use tonic::{Request, Response, Status as GrpcStatus};
 
 use super::super::event::{Outcome, Pending};
+use super::super::outbox::Shelf;
 use super::super::spool::{SPOOL_BYTES, Stream};
 use super::super::uplink::{Undelivered, Uplink};
 use super::*;
@@ -29,6 +30,8 @@ struct Known {
     break_after: u32,
     breaks: u32,
     refuse: Option<&'static str>,
+    /// After the next lines, a line of another process comes under the same agent's name.
+    another_writes: bool,
     events: Vec<(u64, String)>,
     durable_at_last_event: u64,
 }
@@ -56,18 +59,26 @@ impl Fake {
             Compression::Zstd => zstd::bulk::decompress(&batch.data, batch.raw_size as usize).unwrap(),
             _ => batch.data.to_vec(),
         };
+        let mut repeated = 0;
         for (line, number) in String::from_utf8(data).unwrap().lines().zip(batch.first_line..) {
             if number >= known.next {
                 known.lines.insert(number, line.to_owned());
                 known.next = number + 1;
+            } else {
+                repeated += 1;
             }
+        }
+        if batch.first_line > 0 && std::mem::take(&mut known.another_writes) {
+            let number = known.next;
+            known.lines.insert(number, "another's".to_owned());
+            (known.next, known.durable) = (number + 1, number);
         }
         known.ended |= batch.end_of_log;
         // Half of what is not on disk gets there with each batch, all of it with a question.
         let behind = known.next - 1 - known.durable;
         known.durable += if batch.first_line == 0 { behind } else { behind / 2 };
         let (next_line, durable_line) = (known.next, known.durable);
-        Ok(IngestAck { status: Status::Accepted.into(), next_line, durable_line, ..IngestAck::default() })
+        Ok(IngestAck { status: Status::Accepted.into(), repeated, next_line, durable_line, ..IngestAck::default() })
     }
 
     async fn start(&self, at: Option<std::net::SocketAddr>) -> std::net::SocketAddr {
@@ -151,7 +162,9 @@ fn about() -> Identity {
 
 fn uplink(address: std::net::SocketAddr, spool: &SharedSpool, state: &tempfile::TempDir) -> Uplink {
     let target = Target::new(&address.to_string(), None).unwrap();
-    Uplink::start(Some(target), about(), spool.clone(), state.path().to_owned(), Notes::default())
+    // One shelf for all: the tests' servers are one gateway on several ports.
+    let shelf = Shelf::new(state.path().to_owned(), "the gateway");
+    Uplink::start(Some(target), about(), spool.clone(), Some(shelf), Notes::default())
 }
 
 fn all_lines(known: &Known) -> Vec<String> {
@@ -214,6 +227,20 @@ async fn refused_lines_are_counted_and_end() {
     spool.end();
     let left = uplink.drain(Duration::from_secs(60), false, std::future::pending()).await;
     assert_eq!(left, Undelivered { lines: 2, ..NOTHING });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_whose_numbers_another_process_has_used_are_told_as_lost() {
+    let (fake, state, spool) = (Fake::default(), tempfile::tempdir().unwrap(), SharedSpool::new(SPOOL_BYTES));
+    fake.0.lock().another_writes = true;
+    let uplink = uplink(fake.start(None).await, &spool, &state);
+    spool.push(Stream::Stdout, b"one\n");
+    spool.push(Stream::Stderr, b"two\n");
+    spool.push(Stream::Stdout, b"three\n");
+    spool.end();
+    let left = uplink.drain(Duration::from_secs(60), false, std::future::pending()).await;
+    assert_eq!(left, Undelivered { lines: 1, ..NOTHING });
+    assert_eq!(all_lines(&fake.0.lock()), ["one", "another's", "three"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

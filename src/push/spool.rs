@@ -1,9 +1,24 @@
 //! The lines that the gateway may not have yet: counted, bounded, kept until the gateway has them on its disk.
 //!
-//! Pure bookkeeping, without network, clock or threads: callers pass the time in. Lines are numbered as they come; `durable ≤
-//! cursor ≤ next`: what is at or below the durable line is forgotten, what is at or above the cursor is not on the wire. After a
-//! reconnect the cursor goes back to what the gateway lacks. When the spool is full the oldest lines go: their numbers are never
-//! sent, and readers see a gap.
+//! Pure bookkeeping, without network, clock or threads: callers pass the time in. Lines are numbered as they come, and each is in
+//! one of four states, in this order:
+//!
+//! ```text
+//!   first              the oldest chunk         cursor                next
+//!     │ forgotten: on the   │ on the wire, not     │ to be sent: for     │ in the open chunk,
+//!     │ gateway's disk, or  │ yet on the gateway's │ the first time, or  │ which still grows
+//!     │ given up            │ disk                 │ again               │
+//!     ▼                     ▼                      ▼                     ▼
+//!  ───┼─────────────────────┼──────────────────────┼─────────────────────┼────────────▶ numbers
+//!     └┈┈┈ unsure ┈┈┈┈┈┈┈┈┈┈┴───────────── chunks ─┴─────────────────────┘
+//! ```
+//!
+//! Answers move the oldest chunk forward, sending moves the cursor. After a break the cursor goes back to what the gateway lacks.
+//! When the spool is full the oldest chunk goes, and readers see a gap in its place; if it was on the wire, its lines are `unsure`
+//! until the gateway says whether it has them.
+//!
+//! Only one process may write a step run. What another wrote under our numbers is never taken for ours: chunks that were not sent
+//! are kept whatever the gateway has, and the answer to them shows the conflict ([`Spool::not_kept`]).
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -22,6 +37,8 @@ pub(crate) const CHUNK_BYTES: usize = 256 << 10;
 pub(crate) const CHUNK_MILLIS: Millis = 50;
 /// What a chunk costs besides its bytes.
 const CHUNK_COST: usize = 128;
+/// The number after the highest that a line can have.
+const NUMBERS_END: u64 = 1 << 31;
 
 /// Where a line was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +73,8 @@ pub(crate) struct Chunk {
     pub(crate) time: Millis,
     /// The lines, each with its newline.
     pub(crate) bytes: Bytes,
+    /// Whether it has been on the wire, on this connection or an earlier one.
+    pub(crate) sent: bool,
 }
 
 impl Chunk {
@@ -84,6 +103,7 @@ struct Open {
 pub(crate) struct Spool {
     limit: usize,
     used: usize,
+    /// Closed chunks, oldest first; those that have been sent come before those that have not.
     chunks: VecDeque<Chunk>,
     open: Open,
     /// The number of the first line of the open chunk.
@@ -92,10 +112,15 @@ pub(crate) struct Spool {
     cursor: u64,
     /// Lines that were sent and had to go before the gateway said whether it has them.
     unsure: Range<u64>,
+    /// How many lines the gateway will never get.
     lost: u64,
+    /// The number of the very first line: 1, or where the gateway said that the step run goes on.
     first: u64,
+    /// Whether the gateway has said that; until then all numbers are provisional.
     met: bool,
+    /// Whether the writer has said that no more lines will come,
     ended: bool,
+    /// and the gateway has heard it.
     end_acked: bool,
 }
 
@@ -157,8 +182,8 @@ impl Spool {
             return;
         }
         let bytes = Bytes::copy_from_slice(&self.open.bytes);
-        let chunk =
-            Chunk { first_line: self.next, lines: self.open.lines, stream: self.open.stream, time: self.open.time, bytes };
+        let Open { stream, time, lines, .. } = self.open;
+        let chunk = Chunk { first_line: self.next, lines, stream, time, bytes, sent: false };
         self.open.bytes.clear();
         self.open.bytes.shrink_to(CHUNK_BYTES);
         self.open.lines = 0;
@@ -174,25 +199,27 @@ impl Spool {
     fn drop_oldest(&mut self) {
         let Some(chunk) = self.chunks.pop_front() else { return };
         self.used -= chunk.cost();
-        let sent = chunk.first_line..chunk.end().min(self.cursor).max(chunk.first_line);
-        self.lost += chunk.end() - sent.end;
-        if sent.is_empty() {
+        let on_the_wire = chunk.first_line..self.cursor.clamp(chunk.first_line, chunk.end());
+        self.lost += chunk.end() - on_the_wire.end;
+        if on_the_wire.is_empty() {
             return;
         }
         if self.unsure.is_empty() {
-            self.unsure = sent;
+            self.unsure = on_the_wire;
         } else {
-            self.unsure.end = sent.end;
+            self.unsure.end = on_the_wire.end;
         }
     }
 
-    /// The next chunk to send, if one is closed or due at `now`.
+    /// The next chunk to send, if one is closed or due at `now`. Its `sent` tells whether that is a repeat.
     pub(crate) fn take(&mut self, now: Millis) -> Option<Chunk> {
         if self.open.lines > 0 && (self.ended || now - self.open.time >= CHUNK_MILLIS || now < self.open.time) {
             self.seal();
         }
         let at = self.chunks.partition_point(|chunk| chunk.end() <= self.cursor);
-        let chunk = self.chunks.get(at)?.clone();
+        let kept = self.chunks.get_mut(at)?;
+        let chunk = kept.clone();
+        kept.sent = true;
         self.cursor = chunk.end();
         Some(chunk)
     }
@@ -200,16 +227,27 @@ impl Spool {
     /// What the gateway said on a new connection, before anything else is sent there. On the first one, lines that the step run
     /// has already move our own numbers up.
     pub(crate) fn meet(&mut self, next_line: u64, durable_line: u64) {
-        let next_line = next_line.max(1);
+        let next_line = next_line.clamp(1, NUMBERS_END);
         if !self.met {
             self.met = true;
             self.shift(next_line - 1);
         }
         self.settle(next_line);
+        // What was still unsure got lost on the connection before.
         self.lost += self.unsure.end - self.unsure.start;
         self.unsure = 0..0;
-        self.cursor = next_line.clamp(self.oldest(), self.next);
+        self.cursor = self.place_to_go_on(next_line);
         self.release(durable_line);
+    }
+
+    /// Where to send from when `next_line` is the first line that the gateway lacks: there. But not below the oldest chunk, since
+    /// what was before it is gone; and not above the first chunk that was never sent, since lines that the gateway has under those
+    /// numbers are not ours.
+    fn place_to_go_on(&self, next_line: u64) -> u64 {
+        let first_of = |chunk: Option<&Chunk>| chunk.map_or(self.next, |chunk| chunk.first_line);
+        let oldest = first_of(self.chunks.front());
+        let never_sent = first_of(self.chunks.iter().find(|chunk| !chunk.sent));
+        next_line.clamp(oldest, never_sent)
     }
 
     fn shift(&mut self, by: u64) {
@@ -227,13 +265,15 @@ impl Spool {
         self.release(durable_line);
     }
 
+    /// The gateway has what is below `next_line`: of that, nothing is unsure any more.
     fn settle(&mut self, next_line: u64) {
         self.unsure.start = self.unsure.start.max(next_line).min(self.unsure.end);
     }
 
+    /// Forgets the chunks that we have sent and the gateway has on disk.
     fn release(&mut self, durable_line: u64) {
-        while let Some(chunk) = self.chunks.front().filter(|chunk| chunk.end() <= durable_line.saturating_add(1)) {
-            // What is on disk was sent, whoever sent it.
+        let on_disk = |chunk: &&Chunk| chunk.sent && chunk.end() <= durable_line.saturating_add(1);
+        while let Some(chunk) = self.chunks.front().filter(on_disk) {
             self.cursor = self.cursor.max(chunk.end());
             self.used -= chunk.cost();
             self.chunks.pop_front();
@@ -242,12 +282,20 @@ impl Spool {
 
     /// The gateway will never take the lines of the chunk that began at `first_line`.
     pub(crate) fn refused(&mut self, first_line: u64) {
-        if let Ok(at) = self.chunks.binary_search_by_key(&first_line, |chunk| chunk.first_line)
-            && let Some(chunk) = self.chunks.remove(at)
-        {
-            self.used -= chunk.cost();
-            self.lost += u64::from(chunk.lines);
-        }
+        self.lost += self.remove(first_line).map_or(0, |chunk| u64::from(chunk.lines));
+    }
+
+    /// The gateway has taken the chunk that began at `first_line`, but for `lines` of it: under their numbers it has others.
+    pub(crate) fn not_kept(&mut self, first_line: u64, lines: u64) {
+        self.remove(first_line);
+        self.lost += lines;
+    }
+
+    fn remove(&mut self, first_line: u64) -> Option<Chunk> {
+        let at = self.chunks.binary_search_by_key(&first_line, |chunk| chunk.first_line).ok()?;
+        let chunk = self.chunks.remove(at)?;
+        self.used -= chunk.cost();
+        Some(chunk)
     }
 
     /// No more lines will come.
@@ -302,10 +350,6 @@ impl Spool {
     #[must_use]
     pub(crate) fn bytes(&self) -> usize {
         self.used + self.open.bytes.len()
-    }
-
-    fn oldest(&self) -> u64 {
-        self.chunks.front().map_or(self.next, |chunk| chunk.first_line)
     }
 }
 

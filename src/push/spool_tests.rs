@@ -99,9 +99,46 @@ fn lines_given_up_after_they_were_sent_count_as_the_gateway_says() {
     spool.answered(2, 0);
     assert_eq!(spool.undelivered(), 5, "1 did");
     spool.meet(2, 0);
-    assert_eq!(spool.take(0).unwrap().first_line, 3);
-    spool.answered(9, 8);
+    assert_eq!([3, 4, 5].map(|_| spool.take(0).unwrap().first_line), [3, 4, 5]);
+    spool.answered(6, 5);
     assert_eq!(spool.undelivered(), 2, "2 did not, and 6 is still open");
+}
+
+#[test]
+fn what_another_wrote_under_our_numbers_is_not_taken_for_ours() {
+    let mut spool = spool_of(SPOOL_BYTES, &["1\n", "2\n", "3\n4\n"]);
+    spool.end();
+    spool.meet(1, 0);
+    let chunk = spool.take(0).unwrap();
+    assert_eq!((chunk.first_line, chunk.sent), (1, false));
+    // Another process has written 2 and 3 meanwhile, and they are on disk.
+    spool.answered(4, 3);
+    assert_eq!(spool.undelivered(), 3, "2 to 4 were never sent");
+    spool.meet(4, 3);
+    assert_eq!(numbers(spool.take(0)), Some((2, 1)), "the gateway's answer to it will say");
+    spool.not_kept(2, 1);
+    assert_eq!(numbers(spool.take(0)), Some((3, 2)));
+    spool.not_kept(3, 1);
+    spool.answered(5, 4);
+    assert_eq!((spool.undelivered(), spool.is_waiting(), spool.end_to_send()), (2, false, Some(5)));
+}
+
+#[test]
+fn a_chunk_tells_whether_it_was_sent_before() {
+    let mut spool = spool_of(SPOOL_BYTES, &["1\n", "2\n", ""]);
+    spool.meet(1, 0);
+    assert!(!spool.take(0).unwrap().sent);
+    spool.meet(1, 0);
+    assert_eq!([1, 2].map(|_| spool.take(50).unwrap().sent), [true, false]);
+}
+
+#[test]
+fn numbers_that_no_line_can_have_are_no_reason_to_panic() {
+    let mut spool = spool_of(SPOOL_BYTES, &["1\n", "2\n"]);
+    spool.meet(u64::MAX, u64::MAX);
+    assert_eq!(spool.take(50).unwrap().first_line, 1 << 31);
+    spool.answered(u64::MAX, u64::MAX);
+    spool.meet(0, 0);
 }
 
 #[test]

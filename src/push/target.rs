@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use arcgate_api::gateway::v1::gateway_service_client::GatewayServiceClient;
-use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request};
 
 /// How long a connection, a call's beginning or an answer may take before the gateway counts as away.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -32,6 +32,23 @@ pub(crate) enum UplinkError {
     NotAccepted(String),
 }
 
+impl UplinkError {
+    /// What to say while lines and events wait for another try.
+    #[must_use]
+    pub(crate) fn while_waiting(&self) -> String {
+        let todo = match self {
+            Self::Refused(status) => match status.code() {
+                Code::Unimplemented => "what answers at --server is not the gRPC port of a gateway; check the address",
+                Code::Unauthenticated => "the gateway wants a token that it knows; give --token-file",
+                Code::PermissionDenied => "the token may not do that; give another --token-file",
+                _ => "they go when the gateway is back",
+            },
+            _ => "they go when the gateway is back",
+        };
+        format!("lines and events wait: {todo}: {self}")
+    }
+}
+
 impl From<tonic::Status> for UplinkError {
     fn from(status: tonic::Status) -> Self {
         Self::Refused(Box::new(status))
@@ -51,23 +68,13 @@ impl Target {
     /// # Errors
     /// The address cannot be used, or the file holds no token; said in words for people.
     pub(crate) fn new(server: &str, token_file: Option<&Path>) -> Result<Self, String> {
-        let url = match server.split_once("://") {
-            None => format!("http://{server}"),
-            Some(("http", _)) => server.to_owned(),
-            Some((other, _)) => {
-                return Err(format!("--server \"{server}\": \"{other}\" is not spoken; give http://host:port"));
-            }
-        };
-        let endpoint = Endpoint::from_shared(url)
-            .map_err(|error| format!("--server \"{server}\" is not an address: {error}; give http://host:port"))?
-            .connect_timeout(PATIENCE)
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(PATIENCE)
-            .keep_alive_timeout(PATIENCE)
-            .keep_alive_while_idle(true)
-            .user_agent(concat!("arcgate-push/", env!("CARGO_PKG_VERSION")))
-            .map_err(|error| error.to_string())?;
-        Ok(Self { endpoint, token: token_file.map(read_token).transpose()? })
+        Ok(Self { endpoint: endpoint(server)?, token: token_file.map(read_token).transpose()? })
+    }
+
+    /// Whether `server` is an address at all.
+    #[must_use]
+    pub(crate) fn is_address(server: &str) -> bool {
+        endpoint(server).is_ok()
     }
 
     /// A client on a new connection.
@@ -87,6 +94,25 @@ impl Target {
         }
         request
     }
+}
+
+fn endpoint(server: &str) -> Result<Endpoint, String> {
+    let url = match server.split_once("://") {
+        None => format!("http://{server}"),
+        Some(("http", _)) => server.to_owned(),
+        Some((other, _)) => {
+            return Err(format!("--server \"{server}\": \"{other}\" is not spoken; give http://host:port"));
+        }
+    };
+    Endpoint::from_shared(url)
+        .map_err(|error| format!("--server \"{server}\" is not an address: {error}; give http://host:port"))?
+        .connect_timeout(PATIENCE)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(PATIENCE)
+        .keep_alive_timeout(PATIENCE)
+        .keep_alive_while_idle(true)
+        .user_agent(concat!("arcgate-push/", env!("CARGO_PKG_VERSION")))
+        .map_err(|error| error.to_string())
 }
 
 fn read_token(path: &Path) -> Result<MetadataValue<Ascii>, String> {
@@ -116,8 +142,17 @@ mod tests {
             assert!(Target::new(server, None).is_ok(), "{server}");
         }
         for server in ["https://a:1", "grpc://a:1", "http://", "", "a b"] {
-            assert!(Target::new(server, None).is_err(), "{server}");
+            assert!(Target::new(server, None).is_err() && !Target::is_address(server), "{server}");
         }
+    }
+
+    #[test]
+    fn what_waits_is_told_with_what_to_do() {
+        let said = |status: tonic::Status| UplinkError::from(status).while_waiting();
+        assert!(said(tonic::Status::unimplemented("")).contains("check the address"));
+        assert!(said(tonic::Status::unauthenticated("no")).contains("--token-file: Unauthenticated: no"));
+        assert!(said(tonic::Status::unavailable("")).contains("is back"));
+        assert!(UplinkError::Silent.while_waiting().contains("is back"));
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The thread that talks to the gateway: nothing that it waits for, disk or network, can hold up the command.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,6 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::event::{Identity, Pending};
 use super::events::{Outboxes, Tally};
 use super::notes::Notes;
+use super::outbox::Shelf;
 use super::session;
 use super::shared::SharedSpool;
 use super::target::Target;
@@ -37,7 +37,7 @@ pub(crate) struct Undelivered {
     pub(crate) lines: u64,
     /// Events of this push that the gateway has not confirmed.
     pub(crate) events: usize,
-    /// Whether those events wait on disk for the next push.
+    /// Whether those events wait on disk for the next push to the same server.
     pub(crate) events_kept: bool,
 }
 
@@ -50,9 +50,9 @@ impl Undelivered {
 }
 
 impl Uplink {
-    /// Starts the thread. Without a target (its address was unusable) events go to disk only.
+    /// Starts the thread. Without a target (its address or token was unusable) events go to the shelf only.
     #[must_use]
-    pub(crate) fn start(target: Option<Target>, about: Identity, spool: SharedSpool, state: PathBuf, notes: Notes) -> Self {
+    pub(crate) fn start(target: Option<Target>, about: Identity, spool: SharedSpool, shelf: Option<Shelf>, notes: Notes) -> Self {
         let tally = Arc::new(Tally::default());
         let (events, mut incoming) = mpsc::channel(EVENTS_MOST);
         let (give_up, given_up) = oneshot::channel();
@@ -65,7 +65,7 @@ impl Uplink {
             finished: finished.clone(),
         };
         let work = move || {
-            let mut outboxes = Outboxes::open(&state, tally, notes.clone());
+            let mut outboxes = Outboxes::open(shelf.as_ref(), tally, notes.clone());
             match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => {
                     runtime.block_on(async {

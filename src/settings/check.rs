@@ -62,8 +62,15 @@ pub fn check(loaded: &Loaded) -> Result<(), SettingsError> {
     if let Err(what) = writable(&settings.store.path) {
         complain("store.path", format!("store.path = \"{}\" {what}", settings.store.path.display()));
     }
-    if let Err(error) = tracing_subscriber::EnvFilter::try_new(&settings.log.level) {
-        complain("log.level", format!("log.level = \"{}\" is no level or list of levels: {error}", settings.log.level));
+    let level = &settings.log.level;
+    let filter = |()| tracing_subscriber::EnvFilter::try_new(level).map_err(|error| format!("is no list of levels: {error}"));
+    if let Err(what) = value::log_level(level).and_then(filter) {
+        complain("log.level", format!("log.level = \"{level}\" {what}"));
+    }
+    let (grpc, http) = (settings.grpc.listen.0, settings.http.listen.0);
+    let overlap = grpc.ip() == http.ip() || grpc.ip().is_unspecified() || http.ip().is_unspecified();
+    if overlap && grpc.port() == http.port() && grpc.port() != 0 {
+        complain("http.listen", format!("http.listen = \"{http}\" and grpc.listen = \"{grpc}\" are one port; give each its own"));
     }
     if problems.is_empty() { Ok(()) } else { Err(SettingsError(problems)) }
 }

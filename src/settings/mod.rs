@@ -75,7 +75,7 @@ pub struct Sources {
 /// Reads all sources in order and gives the effective settings, without checking the machine (see [`check`]).
 ///
 /// # Errors
-/// All unreadable files, unknown keys and unfit values, together.
+/// All unreadable files, misspelt variables, unknown keys and unfit values, together.
 pub fn load(sources: Sources) -> Result<Loaded, SettingsError> {
     let mut problems = Vec::new();
     let file = sources.file.or_else(|| Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.exists()));
@@ -86,6 +86,7 @@ pub fn load(sources: Sources) -> Result<Loaded, SettingsError> {
             Vec::new()
         }));
     }
+    problems.extend(source::misspelt(&sources.env));
     all.extend(from_env(sources.env));
     all.extend(sources.flags);
 

@@ -28,7 +28,7 @@ pub struct Given {
 pub enum Place {
     /// The built-in default.
     Default,
-    /// A line of a file.
+    /// A line of a file, from 1; 0 is the file as a whole.
     File(PathBuf, usize),
     /// A variable of the environment.
     Env(String),
@@ -40,6 +40,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::File(path, 0) => write!(f, "{}", path.display()),
             Self::File(path, line) => write!(f, "{}:{line}", path.display()),
             Self::Env(name) => f.write_str(name),
             Self::Flag(flag) => f.write_str(flag),
@@ -104,7 +105,7 @@ fn text_of<'v>(value: &'v DeValue<'_>) -> Cow<'v, str> {
 }
 
 /// The settings among the variables: those that begin with `ARCGATE_` and hold `__`. Others are left alone, because a cluster
-/// sets such ones by itself for every service (`ARCGATE_SERVICE_HOST`).
+/// sets such ones by itself for every service (`ARCGATE_SERVICE_HOST`); but see [`misspelt`].
 #[must_use]
 pub fn from_env(variables: Vec<(String, String)>) -> Vec<Given> {
     let mut found: Vec<Given> = variables
@@ -116,6 +117,14 @@ pub fn from_env(variables: Vec<(String, String)>) -> Vec<Given> {
         .collect();
     found.sort_by(|one, other| one.key.cmp(&other.key));
     found
+}
+
+/// What is wrong with those among the variables that would be a setting if two underscores stood behind the section.
+pub(super) fn misspelt(variables: &[(String, String)]) -> impl Iterator<Item = Problem> + '_ {
+    variables.iter().filter_map(|(name, _)| {
+        let right = KEYS.iter().map(super::table::Key::env).find(|right| right.replace("__", "_") == *name)?;
+        Some(Problem::new(Place::Env(name.clone()), format!("is not read; write {right}, with two underscores")))
+    })
 }
 
 /// The setting that `--set section.name=value` gives; without `=`, `None`.

@@ -191,7 +191,7 @@ pub static KEYS: &[Key] = &[
     key("limits.readers", "20000", Kind::Count(1, 1_000_000, |s| &mut s.limits.readers),
         "Readers' WebSocket connections at one time; a further one is refused."),
     key("auth.token_file", "", Kind::OptionalPath(|s| &mut s.auth.token_file),
-        "A file of bearer tokens, one a line (`#` begins a comment). When set, every call but those of `auth.stock_agents` needs one."),
+        "A file of bearer tokens, one a line (`#` begins a comment). When set, `gateway.v1` calls but those of `auth.stock_agents`, and readers, need one; health, reflection and `/metrics` do not."),
     key("auth.stock_agents", "auto", Kind::AutoSwitch(|s| &mut s.auth.stock_agents),
         "Let existing Arcentra agents make, without a token, exactly the calls that they never make with one. `auto`: only if gRPC listens on a loopback address."),
     key("auth.allow_unauthenticated_on_public_addresses", "false",

@@ -74,7 +74,56 @@ fn a_broken_file_is_an_error_with_its_line() {
     let problem = source::from_toml(Path::new("x.toml"), "[grpc]\nlisten = \n").unwrap_err();
     assert!(matches!(problem.place, Place::File(_, 2)), "{problem}");
     let error = load(Sources { file: Some("/nowhere/a.toml".into()), ..Sources::default() }).unwrap_err();
-    assert!(error.to_string().contains("cannot read"), "{error}");
+    assert!(error.to_string().starts_with("/nowhere/a.toml: cannot read"), "{error}");
+}
+
+#[test]
+fn a_variable_with_one_underscore_names_the_right_one() {
+    let env = |name: &str| Sources { env: vec![(name.into(), "127.0.0.1:2".into())], ..flags(&[]) };
+    let error = load(env("ARCGATE_GRPC_LISTEN")).unwrap_err();
+    assert_eq!(error.to_string(), "ARCGATE_GRPC_LISTEN: is not read; write ARCGATE_GRPC__LISTEN, with two underscores");
+    // What clusters set for each service, and what the other commands read.
+    for name in ["ARCGATE_GRPC_PORT", "ARCGATE_SERVICE_HOST", "ARCGATE_SERVER", "ARCGATE_TOKEN_FILE", "ARCGATE_SPOOL"] {
+        assert!(load(env(name)).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn a_level_that_is_none_names_the_nearest() {
+    let data = tempfile::tempdir().unwrap();
+    let checked = |level: &str| {
+        check(&load(flags(&[&format!("log.level={level}"), &format!("store.path={}", data.path().display())])).unwrap())
+    };
+    for level in ["info", "WARN", "off", "info,arcgate_gateway=debug", "arcgate=trace", "warn, fjall=off"] {
+        assert!(checked(level).is_ok(), "{level}");
+    }
+    for (level, words) in [
+        ("inof", "\"inof\"; did you mean \"info\"?"),
+        ("info,arcgate=debgu", "did you mean \"debug\"?"),
+        ("", "write one of error, warn"),
+        ("info,", "write one of error, warn"),
+        ("arcgate_gateway", "names no level"),
+    ] {
+        let error = checked(level).unwrap_err().to_string();
+        assert!(error.contains(words), "{level}: {error}");
+    }
+}
+
+#[test]
+fn two_listeners_on_one_port_are_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let checked = |grpc: &str, http: &str| {
+        let assignments =
+            [format!("grpc.listen={grpc}"), format!("http.listen={http}"), format!("store.path={}", data.path().display())];
+        let dangerous = "auth.allow_unauthenticated_on_public_addresses=true";
+        check(&load(flags(&[&assignments[0], &assignments[1], &assignments[2], dangerous])).unwrap())
+    };
+    for (grpc, http) in [("127.0.0.1:9", "127.0.0.1:9"), ("0.0.0.0:9", "127.0.0.1:9")] {
+        assert!(checked(grpc, http).unwrap_err().to_string().contains("are one port"));
+    }
+    for (grpc, http) in [("127.0.0.1:0", "127.0.0.1:0"), ("127.0.0.1:9", "127.0.0.2:9"), ("0.0.0.0:8", "127.0.0.1:9")] {
+        assert!(checked(grpc, http).is_ok(), "{grpc} {http}");
+    }
 }
 
 #[test]

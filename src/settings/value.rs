@@ -17,6 +17,8 @@ const SIZES: [(&str, u64); 9] = [
     ("TB", 1_000_000_000_000),
 ];
 
+const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+
 const TIMES: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 /// Reads a size: a whole number of bytes, or with a unit (`64KiB`, `1GB`).
@@ -78,6 +80,29 @@ pub fn listen(text: &str) -> Result<Listen, String> {
     let local = text.strip_prefix("localhost:").and_then(|port| port.parse().ok()).map(|port| (Ipv4Addr::LOCALHOST, port).into());
     let address = local.or_else(|| text.parse::<SocketAddr>().ok());
     address.map(Listen).ok_or_else(|| "is not an address to listen on; write one as \"127.0.0.1:9090\" or \"[::1]:9090\"".into())
+}
+
+/// Checks a level, or a list of `level` and `module=level`.
+///
+/// # Errors
+/// Any other text, with the level that it may have meant.
+pub fn log_level(text: &str) -> Result<(), String> {
+    for directive in text.split(',').map(str::trim) {
+        // A name alone would be a module to log all of, and nothing else.
+        let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
+        if !LEVELS.iter().any(|known| known.eq_ignore_ascii_case(level)) {
+            let nearest = LEVELS.iter().max_by(|one, other| likeness(one, level).total_cmp(&likeness(other, level)));
+            return Err(match nearest.filter(|nearest| likeness(nearest, level) > 0.6) {
+                Some(nearest) => format!("names no level: \"{level}\"; did you mean \"{nearest}\"?"),
+                None => format!("names no level: \"{level}\"; write one of {}, or \"info,module=debug\"", LEVELS.join(", ")),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn likeness(known: &str, text: &str) -> f64 {
+    strsim::jaro_winkler(known, &text.to_lowercase())
 }
 
 /// Reads `true` or `false`.

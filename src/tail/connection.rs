@@ -8,13 +8,16 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Request};
 use tokio_tungstenite::tungstenite::protocol::frame::Utf8Bytes;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-/// How long a connection may take to come about.
+use crate::settings::value::show_time;
+
+/// How long a connection may take to come about, at most.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
 /// The gateway pings every 30 s; after so long a silence it is gone.
 const HEARD_WITHIN: Duration = Duration::from_secs(90);
@@ -31,6 +34,9 @@ pub(crate) enum TailError {
     /// The gateway does not let us in, or is none.
     #[error("the server refuses with HTTP status {0}; check --server and --token-file")]
     Status(u16),
+    /// What answers does not speak HTTP.
+    #[error("what answers at {0} is not the HTTP port of a gateway ({1}); check --server")]
+    NoGateway(String, String),
     /// The connection could not be made, or broke.
     #[error("the gateway is away: {0}")]
     Away(String),
@@ -44,7 +50,7 @@ pub(crate) enum TailError {
     #[error("cannot write: {0}")]
     Output(#[from] io::Error),
     /// The gateway was away too long.
-    #[error("gave up after {}s: {}", .0.as_secs(), .1)]
+    #[error("gave up after {}: {}", show_time(.0), .1)]
     GaveUp(Duration, Box<TailError>),
 }
 
@@ -68,12 +74,17 @@ impl From<Error> for TailError {
 pub(crate) struct Connection(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Connection {
-    /// Connects to the gateway at `server` with the first token of `token_file`.
-    pub(crate) async fn open(server: &str, token_file: Option<&Path>) -> Result<Self, TailError> {
+    /// Connects to the gateway at `server` with the first token of `token_file`, within `limit`.
+    pub(crate) async fn open(server: &str, token_file: Option<&Path>, limit: Duration) -> Result<Self, TailError> {
         let request = request(server, token_file)?;
-        match timeout(OPEN_WITHIN, tokio_tungstenite::connect_async(request)).await {
-            Ok(opened) => Ok(Self(opened?.0)),
-            Err(_) => Err(TailError::Away(format!("no answer within {}s", OPEN_WITHIN.as_secs()))),
+        let limit = limit.min(OPEN_WITHIN);
+        match timeout(limit, tokio_tungstenite::connect_async(request)).await {
+            Ok(Ok((socket, _))) => Ok(Self(socket)),
+            // A gateway that is killed in the middle of an answer is away, not a stranger.
+            Ok(Err(Error::Protocol(broken @ ProtocolError::HandshakeIncomplete))) => Err(TailError::Away(broken.to_string())),
+            Ok(Err(Error::Protocol(strange))) => Err(TailError::NoGateway(server.to_owned(), strange.to_string())),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(TailError::Away(format!("no answer within {}", show_time(&limit)))),
         }
     }
 

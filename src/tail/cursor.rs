@@ -41,6 +41,11 @@ impl Cursor {
         }
     }
 
+    /// Whether nothing has come yet.
+    pub(crate) fn is_before_first(&self) -> bool {
+        self.next.is_none()
+    }
+
     /// The gateway has answered under this epoch.
     pub(crate) fn subscribed(&mut self, epoch: Option<u32>) {
         self.renewed = self.next.is_some() && epoch != self.epoch;
@@ -70,14 +75,14 @@ mod tests {
     #[test]
     fn lines_are_shown_once_and_holes_are_seen() {
         let mut cursor = Cursor::new(None, Some(10));
-        assert_eq!(cursor.request(), (None, Some(10), None));
+        assert_eq!((cursor.request(), cursor.is_before_first()), ((None, Some(10), None), true));
         cursor.subscribed(Some(1));
         assert_eq!(cursor.take(91, 1), Next::Expected);
         assert_eq!(cursor.take(91, 1), Next::Repeat);
         assert_eq!(cursor.take(92, 5), Next::Expected, "a gap");
         assert_eq!(cursor.take(97, 0), Next::Expected, "a gap of unknown size takes no number");
         assert_eq!(cursor.take(99, 1), Next::Hole(97..99));
-        assert_eq!(cursor.request(), (Some(100), None, Some(1)));
+        assert_eq!((cursor.request(), cursor.is_before_first()), ((Some(100), None, Some(1)), false));
     }
 
     #[test]

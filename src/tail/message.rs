@@ -56,6 +56,9 @@ pub(crate) struct Entry {
     /// `stdout`, `stderr` or empty.
     #[serde(default)]
     pub(crate) stream: String,
+    /// Whether its end was cut off.
+    #[serde(default)]
+    pub(crate) truncated: bool,
     /// If this is a gap.
     #[serde(default)]
     pub(crate) gap: Option<Gap>,
@@ -119,12 +122,12 @@ mod tests {
 
     #[test]
     fn messages_are_read_with_one_entry_or_many() {
-        let text =
-            r#"{"channel":"channel_log","type":"log","data":{"line_number":3,"content":"a\u001b[1m","stream":"stderr","x":1}}"#;
+        let text = r#"{"channel":"channel_log","type":"log","data":{"line_number":3,"content":"a\u001b[1m","stream":"stderr","truncated":true,"x":1}}"#;
         let head: Head<'_> = serde_json::from_str(text).unwrap();
         assert_eq!((&*head.kind, head.epoch), ("log", None));
         let one: Body<Entry> = serde_json::from_str(text).unwrap();
         assert_eq!((one.data.0[0].line_number, one.data.0[0].content.as_str()), (3, "a\u{1b}[1m"));
+        assert!(one.data.0[0].truncated);
 
         let text = r#"{"type":"log_chunk","data":[{"line_number":1},{"line_number":2,"gap":{"count":4,"reason":"r"}}]}"#;
         let many: Body<Entry> = serde_json::from_str(text).unwrap();

@@ -71,6 +71,9 @@ pub fn run(options: &Options) -> ExitCode {
     }
 }
 
+/// However short the time after which to give up: a connection is given so long to come about.
+const OPEN_AT_LEAST: Duration = Duration::from_secs(1);
+
 /// Goes from connection to connection until the log ends, something is final, or the gateway is away too long.
 async fn follow(options: &Options, printer: &mut Printer) -> Result<(), TailError> {
     let mut cursor = Cursor::new(options.from_line, options.last);
@@ -79,7 +82,8 @@ async fn follow(options: &Options, printer: &mut Printer) -> Result<(), TailErro
     let mut told = false;
     loop {
         let before = cursor.clone();
-        let Err(why) = watch(options, &mut cursor, printer, &mut seen).await else { return Ok(()) };
+        let limit = options.give_up.saturating_sub(seen.elapsed()).max(OPEN_AT_LEAST);
+        let Err(why) = watch(options, &mut cursor, printer, &mut seen, limit).await else { return Ok(()) };
         if !why.is_passing() {
             return Err(why);
         }
@@ -93,13 +97,19 @@ async fn follow(options: &Options, printer: &mut Printer) -> Result<(), TailErro
         if !std::mem::replace(&mut told, true) {
             printer.note(&format!("{why}; trying again"));
         }
-        sleep(backoff.wait()).await;
+        sleep(backoff.wait().min(options.give_up.saturating_sub(seen.elapsed()))).await;
     }
 }
 
-/// Shows what one connection brings. `Ok` is the end of the log.
-async fn watch(options: &Options, cursor: &mut Cursor, printer: &mut Printer, seen: &mut Instant) -> Result<(), TailError> {
-    let mut connection = Connection::open(&options.server, options.token_file.as_deref()).await?;
+/// Shows what one connection brings, which must come about within `limit`. `Ok` is the end of the log.
+async fn watch(
+    options: &Options,
+    cursor: &mut Cursor,
+    printer: &mut Printer,
+    seen: &mut Instant,
+    limit: Duration,
+) -> Result<(), TailError> {
+    let mut connection = Connection::open(&options.server, options.token_file.as_deref(), limit).await?;
     connection.send(message::subscribe(&options.pipeline, &options.job, &options.step_run, cursor)).await?;
     loop {
         let text = connection.next().await?;
@@ -118,7 +128,12 @@ async fn watch(options: &Options, cursor: &mut Cursor, printer: &mut Printer, se
                     show(&entry, None, cursor, printer)?;
                 }
             }
-            "history_done" if !options.follow => return Ok(printer.flush()?),
+            "history_done" if !options.follow => {
+                if cursor.is_before_first() {
+                    printer.note(&format!("there is no such line of step run \"{}\"; is the name right?", options.step_run));
+                }
+                return Ok(printer.flush()?);
+            }
             "eof" => return Ok(printer.flush()?),
             "error" => return Err(TailError::Refused(head.error.unwrap_or_default().into_owned())),
             // Kinds that a later gateway may have are no reason to stop.
@@ -143,7 +158,12 @@ fn show(entry: &Entry, value: Option<&serde_json::Value>, cursor: &mut Cursor, p
             value.map_or(Ok(()), |value| printer.json(value))?;
         }
         (None, Some(value)) => printer.json(value)?,
-        (None, None) => printer.line(entry)?,
+        (None, None) => {
+            printer.line(entry)?;
+            if entry.truncated {
+                printer.note(&format!("line {} was cut: it is longer than the gateway keeps", entry.line_number));
+            }
+        }
     }
     Ok(())
 }

@@ -13,6 +13,8 @@ mod bad_input;
 mod clickhouse;
 mod clickhouse_replay;
 mod command_line;
+mod command_line_messages;
+mod command_line_push;
 mod demo;
 mod formats;
 mod go_client;

@@ -1,6 +1,7 @@
 //! What an operator sees: metrics, health, a clean stop, one process a folder, a folder of another format.
 
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use arcgate_load::process::Addresses;
@@ -123,12 +124,29 @@ fn a_second_signal_stops_at_once() -> Outcome<()> {
         let _session = logs::LogSession::open(rig.gateway.channel()?, "a").await?;
         let begin = Instant::now();
         rig.gateway.signal("TERM")?;
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        // Sooner, it would be an echo of the first.
+        tokio::time::sleep(Duration::from_millis(300)).await;
         if rig.gateway.exit()?.is_none() {
             rig.gateway.signal("TERM")?;
         }
         rig.gateway.wait().await?;
         assert!(seconds(begin) < 5.0, "{} s", seconds(begin));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_signal_told_twice_at_once_is_one_wish_to_stop() -> Outcome<()> {
+    run(60, async {
+        let mut rig = Rig::start().await?;
+        let mut session = logs::LogSession::open(rig.gateway.channel()?, "a").await?;
+        session.ask(logs::batch("a", "s", 1, "one\n")).await?;
+        // As `timeout` does: to the process, then to its group.
+        let pid = rig.gateway.pid();
+        Command::new("sh").args(["-c", &format!("kill -TERM {pid}; kill -TERM {pid}")]).status()?;
+        let status = rig.gateway.wait().await?;
+        assert!(status.success(), "{status}");
+        assert!(Addresses::read(rig.data()).is_none(), "addresses.json is still there");
         Ok(())
     })
 }

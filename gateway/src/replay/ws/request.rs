@@ -8,8 +8,6 @@ use crate::id::{Id, StepRunId};
 
 /// Line numbers are 32-bit signed integers on this interface.
 const LAST_LINE: u64 = i32::MAX as u64;
-/// `params.tail` gives at most this many lines.
-const LONGEST_TAIL: u64 = 1_000_000;
 /// Of a text that makes no sense, at most this many bytes are sent back.
 const ECHO_BYTES: usize = 256;
 
@@ -23,6 +21,18 @@ pub(super) struct Target {
     pub(super) job_id: String,
     #[serde(deserialize_with = "text")]
     pub(super) step_run_id: String,
+}
+
+/// What a client writes for a pipeline or a job that it does not know.
+const UNKNOWN: &str = "-";
+
+impl Target {
+    /// Whether where the client believes the step run to be contradicts what is known. Who does not know contradicts nobody: the
+    /// client writes `-`, and what is not known here is empty.
+    pub(super) fn contradicts(&self, known_pipeline: &str, known_job: &str) -> bool {
+        let differ = |believed: &str, known: &str| believed != UNKNOWN && !known.is_empty() && believed != known;
+        differ(&self.pipeline_id, known_pipeline) || differ(&self.job_id, known_job)
+    }
 }
 
 /// Where a log subscription begins.
@@ -136,7 +146,7 @@ pub(super) fn parse(message: &[u8]) -> Result<Request, Vec<u8>> {
         let epoch = number("epoch", params.epoch.as_ref(), 0, u32::MAX.into())?;
         let start = match (from_line, tail) {
             (Some(_), Some(_)) => return Err("params has both fromLine and tail; give one of them".into()),
-            (_, Some(tail)) => Start::Tail(tail.min(LONGEST_TAIL)),
+            (_, Some(tail)) => Start::Tail(tail),
             (line, None) => Start::Line(line.unwrap_or(1)),
         };
         let live_chunks = match &params.live_chunks {

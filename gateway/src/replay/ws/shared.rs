@@ -22,7 +22,7 @@ use crate::store::index::StreamRecord;
 use crate::store::lines::StreamTail;
 
 /// What is known of a step run contradicts the request, or nothing is known where something must be.
-const NOT_FOUND: &str = "step run not found";
+pub(super) const NOT_FOUND: &str = "step run not found";
 /// So many answers of the archive are under way at a time, over all readers: 2 MiB each, while the server may be slow.
 const ARCHIVE_READS: usize = 4;
 /// A connection may always buffer this much …
@@ -167,7 +167,7 @@ impl Shared {
         let step_run = found.request.step_run.clone();
         let archived = archive.stream(&step_run).await;
         if let Ok(Some(stream)) = &archived
-            && contradicts(&stream.pipeline_id, &found.request.target)
+            && found.request.target.contradicts(&stream.pipeline_id, "")
         {
             return Err(NOT_FOUND.to_owned());
         }
@@ -191,7 +191,7 @@ impl Shared {
             let known = shared
                 .lookup
                 .status(&step_run)
-                .filter(|known| known.parents.pipeline_id == target.pipeline_id && known.parents.job_id == target.job_id);
+                .filter(|known| !target.contradicts(&known.parents.pipeline_id, &known.parents.job_id));
             known.ok_or_else(|| NOT_FOUND.to_owned())
         };
         self.off_runtime(find).await?
@@ -250,14 +250,12 @@ impl Shared {
         if !self.access.may(who, Verb::ReadLogs, Some(step_run)) {
             return Err(format!("{who} may not read the log of this step run"));
         }
-        let others =
-            |parents: crate::lookup::Parents| parents.pipeline_id != target.pipeline_id || parents.job_id != target.job_id;
-        if self.lookup.parents(step_run).is_some_and(others) {
+        if self.lookup.parents(step_run).is_some_and(|known| target.contradicts(&known.pipeline_id, &known.job_id)) {
             return Err(NOT_FOUND.to_owned());
         }
         let tail = self.source.tail(step_run).map_err(|error| cannot_load(&error))?;
         let record = self.source.stream(step_run).map_err(|error| cannot_load(&error))?;
-        if record.as_ref().is_some_and(|known| contradicts(&known.pipeline_id, target)) {
+        if record.as_ref().is_some_and(|known| target.contradicts(&known.pipeline_id, "")) {
             return Err(NOT_FOUND.to_owned());
         }
         Ok(Found { history_end: tail.next_written(), request, tail, record })
@@ -287,11 +285,6 @@ impl Shared {
         }
         Opened { request, tail, cursor, history_end, epoch: self.source.epoch() }
     }
-}
-
-/// Whether a stream is known to belong to another pipeline than the client says.
-fn contradicts(pipeline_id: &str, target: &Target) -> bool {
-    !pipeline_id.is_empty() && *pipeline_id != *target.pipeline_id
 }
 
 /// The first line that may be another one than a client has seen under `epoch`, which is not the store's any more.

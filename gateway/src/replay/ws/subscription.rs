@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::outbox::Outbox;
 use super::reply;
 use super::request::Target;
-use super::shared::Loaded;
+use super::shared::{Loaded, NOT_FOUND};
 use super::writer::Writer;
 use crate::replay::cursor::{LineCursor, Look, Seen};
 use crate::replay::metrics::Metrics;
@@ -96,6 +96,8 @@ pub(super) struct Subscription {
     /// The store was asked a last time since then.
     asked_last: bool,
     lag: u64,
+    /// The pipeline is known, and is where the client believes it to be.
+    settled: bool,
 }
 
 impl Subscription {
@@ -129,6 +131,7 @@ impl Subscription {
             quiet: None,
             asked_last: false,
             lag: 0,
+            settled: false,
         }
     }
 
@@ -149,6 +152,16 @@ impl Subscription {
 
     /// What to do next. If the page is empty, looks into the tail.
     pub(super) fn next(&mut self, pool: &Pool, quiet: Duration, outbox: &mut Outbox) -> Next {
+        let next = self.find_next(pool, quiet, outbox);
+        // After the look: lines that it has found are known to belong somewhere.
+        if self.is_contradicted() {
+            self.writer.finish(outbox);
+            return Next::Failed(NOT_FOUND.to_owned());
+        }
+        next
+    }
+
+    fn find_next(&mut self, pool: &Pool, quiet: Duration, outbox: &mut Outbox) -> Next {
         if self.has_page() {
             return Next::Write;
         }
@@ -177,6 +190,18 @@ impl Subscription {
         }
         pool.give(page);
         if look == Look::AskStore { Next::Load } else { self.nothing(seen, quiet, outbox) }
+    }
+
+    /// Whether the stream has turned out to belong elsewhere than the client believes. Nothing of it was known when the
+    /// subscription began; from the first line on, it is known once for all.
+    fn is_contradicted(&mut self) -> bool {
+        if self.settled {
+            return false;
+        }
+        let record = self.tail.record();
+        let pipeline = record.as_ref().map_or("", |record| &*record.pipeline_id);
+        self.settled = !pipeline.is_empty();
+        self.target.contradicts(pipeline, "")
     }
 
     /// What to do when there is nothing to show while the tail is like `seen`.

@@ -472,9 +472,34 @@ async fn what_contradicts_what_is_known_is_not_found() {
     server.source.numbered("s", 1);
     client.subscribe("s", json!({})).await;
     assert_eq!(client.next().await, not_found("s"));
+    // Who does not know contradicts nobody.
+    client.subscribe("s", json!({ "pipelineId": "-", "jobId": "-" })).await;
+    assert_eq!(client.lines(1).await.0, [1]);
+    client.expect("history_done").await;
     *server.source.pipeline.lock() = "p".to_owned();
     client.subscribe("s", json!({})).await;
     assert_eq!(client.lines(1).await.0, [1]);
+}
+
+#[tokio::test]
+async fn a_subscription_before_the_first_line_is_not_found_once_the_line_contradicts_it() {
+    let server = Server::start().await;
+    *server.source.pipeline.lock() = "another".to_owned();
+    let mut clients = Vec::new();
+    for pipeline in ["p", "-", "another"] {
+        let mut client = server.connect().await;
+        client.subscribe("s", json!({ "pipelineId": pipeline })).await;
+        client.expect("subscribed").await;
+        client.expect("history_done").await;
+        clients.push(client);
+    }
+    server.source.numbered("s", 2);
+    assert_eq!(clients[0].expect("error").await["error"], "step run not found");
+    for client in &mut clients[1..] {
+        assert_eq!(client.lines(2).await.0, [1, 2]);
+    }
+    server.source.numbered("s", 3);
+    clients[0].quiet().await;
 }
 
 #[tokio::test]

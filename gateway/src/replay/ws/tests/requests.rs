@@ -1,6 +1,6 @@
 //! What requests mean, and the errors in their order.
 
-use crate::replay::ws::request::{LogRequest, Request, Start, parse};
+use crate::replay::ws::request::{LogRequest, Request, Start, Target, parse};
 use crate::replay::ws::shared::first_since;
 use crate::store::index::{Counting, StreamRecord};
 
@@ -85,7 +85,7 @@ fn a_request_says_where_to_begin() {
     assert_eq!((plain.start, plain.epoch, plain.multi, plain.live_chunks), (Start::Line(1), None, false, false));
     assert_eq!(log(&subscribe(r#","fromLine":2147483647"#)).start, Start::Line(2_147_483_647));
     assert_eq!(log(&subscribe(r#","tail":0"#)).start, Start::Tail(0));
-    assert_eq!(log(&subscribe(r#","tail":1000001"#)).start, Start::Tail(1_000_000));
+    assert_eq!(log(&subscribe(r#","tail":2147483647"#)).start, Start::Tail(2_147_483_647), "nothing is clamped in silence");
     assert_eq!(log(&subscribe(r#","fromLine":null,"epoch":3,"liveChunks":true,"unknown":[]"#)).epoch, Some(3));
     let multi = format!(r#" {{"multi":true,"channel":"channel_log","action":" Subscribe ","params":{{{IDS}}}}}"#);
     assert!(log(&multi).multi);
@@ -120,4 +120,20 @@ fn an_older_epoch_goes_back_to_the_first_line_that_may_differ() {
     let many: Vec<(u32, u64)> = (10..18).map(|epoch| (epoch, u64::from(epoch) * 10)).collect();
     assert_eq!(first_since(Some(&record(&many)), 3), 1);
     assert_eq!(first_since(Some(&record(&many)), 12), 130);
+}
+
+#[test]
+fn who_does_not_know_contradicts_nobody() {
+    let target = |pipeline: &str, job: &str| Target { pipeline_id: pipeline.into(), job_id: job.into(), ..Target::default() };
+    for (pipeline, job, known, contradicts) in [
+        ("p", "j", ("p", "j"), false),
+        ("-", "-", ("p", "j"), false),
+        ("p", "j", ("", ""), false),
+        ("q", "j", ("p", "j"), true),
+        ("p", "i", ("p", "j"), true),
+        ("-", "i", ("p", "j"), true),
+        ("q", "-", ("p", ""), true),
+    ] {
+        assert_eq!(target(pipeline, job).contradicts(known.0, known.1), contradicts, "{pipeline} {job} {known:?}");
+    }
 }
