@@ -26,12 +26,36 @@ scenarios=(
   "tail --streams 50 --rate 1000"
 )
 
+# The sinks: each line twice, by the gateway and by the client library alone, on the same service.
+services=$(mktemp -d "$TARGET/load-services-XXXXXX")
+services_down() {
+  tests/services/kafka/down.sh "$services/kafka" KILL
+  tests/services/clickhouse/down.sh "$services/clickhouse" KILL
+  rm -rf "$services"
+}
+trap services_down EXIT
+tests/services/kafka/up.sh "$services/kafka" >&2
+tests/services/clickhouse/up.sh "$services/clickhouse" >&2
+kafka=127.0.0.1:$(cat "$services/kafka/port")
+clickhouse=http://127.0.0.1:$(cat "$services/clickhouse/port")
+scenarios+=(
+  "sinks --kafka $kafka"
+  "alone --kafka $kafka"
+  "sinks --clickhouse $clickhouse"
+  "alone --clickhouse $clickhouse"
+  "sinks --kafka $kafka --clickhouse $clickhouse"
+)
+
 rows=()
 for scenario in "${scenarios[@]}"; do
   say "== arcgate-load $scenario"
   # Word splitting is meant: a scenario is a list of arguments.
   # shellcheck disable=SC2086
-  rows+=("$("$load" $scenario --seconds "$seconds" --gateway "$TARGET/release/arcgate" --disk "$TARGET")")
+  case "$scenario" in
+    alone*) rows+=("$("$load" $scenario)") ;;
+    sinks*) rows+=("$("$load" $scenario --gateway "$TARGET/release/arcgate" --disk "$TARGET")") ;;
+    *) rows+=("$("$load" $scenario --seconds "$seconds" --gateway "$TARGET/release/arcgate" --disk "$TARGET")") ;;
+  esac
 done
 
 processor=$(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -1)

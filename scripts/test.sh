@@ -40,7 +40,7 @@ stage 480 'unit and property tests' "${TEST[@]}" --lib --bins
 stage 120 'examples in docs' "${TEST[@]}" --doc
 stage 300 'contract, allocations, policy' "${TEST[@]}" --test api --test 'allocations*' --test policy
 if [ "$what" = core ]; then
-  stage 1200 'end-to-end tests, core' "${TEST[@]}" --test e2e -- --skip sinks:: --skip go_client::
+  stage 1200 'end-to-end tests, core' "${TEST[@]}" --test e2e -- --skip sinks:: --skip clickhouse:: --skip clickhouse_replay:: --skip go_client::
   exit 0
 fi
 stage 600 'buf and Go clients' scripts/buf.sh

@@ -2,7 +2,8 @@
 //!
 //! One folder a station, in the order in which a batch passes them:
 //! [`source`] (gRPC services) → [`decode`] (bound, decompress, count lines) → [`shard`] (one owner per log stream: numbers
-//! lines, batches, wakes readers) → [`store`] (segment logs, index, events, dedup, cursors) → [`replay`] (cursor, WebSocket).
+//! lines, batches, wakes readers) → [`store`] (segment logs, index, events, dedup, cursors) → [`replay`] (cursor, WebSocket)
+//! and [`sink`] (Kafka, ClickHouse).
 //! `ARCHITECTURE.md` walks one log batch and one event through the files by name.
 
 pub mod access;

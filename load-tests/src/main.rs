@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use scenario::{events, logs, tail};
+use scenario::{alone, events, logs, sinks, tail};
 
 /// Load generators for Arcgate over real sockets.
 #[derive(Debug, Parser)]
@@ -28,6 +28,10 @@ enum Scenario {
     Events(events::Arguments),
     /// Agents and readers: how long a line takes from push to reader.
     Tail(tail::Arguments),
+    /// Lines through the gateway into Kafka, ClickHouse or both.
+    Sinks(sinks::Arguments),
+    /// The same lines into one of them by its client library, without a gateway.
+    Alone(alone::Arguments),
     /// The head of the table whose rows the scenarios print.
     Head,
 }
@@ -52,6 +56,8 @@ async fn run(scenario: Scenario) -> arcgate_load::Outcome<()> {
         Scenario::Logs(arguments) => logs::run(arguments).await?,
         Scenario::Events(arguments) => events::run(arguments).await?,
         Scenario::Tail(arguments) => tail::run(arguments).await?,
+        Scenario::Sinks(arguments) => sinks::run(arguments).await?,
+        Scenario::Alone(arguments) => alone::run(arguments).await?,
         Scenario::Head => {
             println!("{}", report::HEAD);
             return Ok(());

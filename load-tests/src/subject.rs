@@ -35,6 +35,13 @@ pub(crate) struct SubjectArguments {
     pid: Option<u32>,
 }
 
+impl SubjectArguments {
+    /// Adds a setting of a gateway that is started here.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.setting.push(format!("{name}={value}"));
+    }
+}
+
 /// A gateway that can be loaded.
 #[derive(Debug)]
 pub(crate) struct Subject {

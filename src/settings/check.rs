@@ -4,7 +4,7 @@ use std::path::Path;
 
 use arcgate_gateway::access::Tokens;
 
-use super::{Loaded, Place, Problem, SettingsError, kafka, value};
+use super::{Ack, Loaded, Place, Problem, SettingsError, kafka, value};
 
 /// Checks the files and folders that the settings name, that bounds fit together, and that only loopback listeners go without
 /// tokens.
@@ -52,6 +52,12 @@ pub fn check(loaded: &Loaded) -> Result<(), SettingsError> {
     }
     for (key, what) in kafka::problems(&settings.kafka) {
         complain(key, what);
+    }
+    if settings.events.ack == Ack::Kafka && (settings.kafka.brokers.is_empty() || !settings.kafka.events) {
+        complain(
+            "events.ack",
+            "events.ack = \"kafka\", but no events go to Kafka; set kafka.brokers and kafka.events = true".into(),
+        );
     }
     if let Err(what) = writable(&settings.store.path) {
         complain("store.path", format!("store.path = \"{}\" {what}", settings.store.path.display()));

@@ -188,9 +188,15 @@ fn other_addresses_need_tokens_or_the_dangerous_setting() {
 
 #[test]
 fn what_does_not_fit_together_or_the_machine_is_told() {
-    let loaded = load(flags(&["limits.memory=64MiB", "store.path=/dev/null/x", "log.level=a=b=c", "auth.token_file=/nowhere"]));
+    let loaded = load(flags(&[
+        "limits.memory=64MiB",
+        "store.path=/dev/null/x",
+        "log.level=a=b=c",
+        "auth.token_file=/nowhere",
+        "events.ack=kafka",
+    ]));
     let error = check(&loaded.unwrap()).unwrap_err().to_string();
-    for part in ["limits.memory", "not a folder", "log.level", "/nowhere"] {
+    for part in ["limits.memory", "not a folder", "log.level", "/nowhere", "set kafka.brokers"] {
         assert!(error.contains(part), "{part} in {error}");
     }
 }

@@ -44,9 +44,14 @@ async fn push(rig: &Rig, step_run: &str, lines: u64) -> Outcome<u64> {
         let mut batch = logs::batch("agent", step_run, seq as u64 + 1, text);
         (batch.first_line, batch.stream, batch.level) = (next, stream.into(), level.into());
         batch.plugin_name = "shell".into();
-        batch.meta.get_or_insert_default().pipeline_id = "pipeline".into();
+        // As readers name it.
+        batch.meta.get_or_insert_default().pipeline_id = "p".into();
         batch.end_of_log = seq == 8;
         session.ask(batch).await?;
+        if seq % 3 == 2 {
+            // A write at a time, so that the log has several segments.
+            rig.settled(step_run, next + lines - 1).await?;
+        }
         // The agent never sent these.
         next += lines + if seq == 4 { 3 } else { 0 };
     }

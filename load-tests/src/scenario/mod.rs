@@ -1,7 +1,9 @@
 //! The scenarios, and what they share: agents that keep a window of unanswered batches.
 
+pub(crate) mod alone;
 pub(crate) mod events;
 pub(crate) mod logs;
+pub(crate) mod sinks;
 pub(crate) mod tail;
 
 use std::sync::Arc;

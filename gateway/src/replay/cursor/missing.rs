@@ -127,14 +127,25 @@ impl LineCursor {
             return Ok(Filled::Ask(Wanted { step_run: self.step_run.clone(), from, until: hole.until, most, stream }));
         };
         let mut archived = stretch.older;
-        for (place, block) in &stretch.blocks {
+        for (at, (place, block)) in stretch.blocks.iter().enumerate() {
             match self.way_to(place, hole.until) {
                 Way::Passed => continue,
                 Way::TooNew => break,
                 Way::Next => {}
             }
             self.take_absent(source, hole, Some((&stretch, archived)), older, place.first_line, self.time_of(block), page)?;
-            self.take(place, block, hole.until, reader, page);
+            // Rows know nothing of the gaps of unknown size that stood between them: these come in between again.
+            let end = place.next_line();
+            let inside = |gap: &BlockRef| gap.lines == 0 && (place.first_line + 1..end).contains(&gap.first_line);
+            for (gap, what) in stretch.blocks[at + 1..].iter().take_while(|(gap, _)| gap.first_line < end) {
+                if inside(gap) && gap.first_line >= self.mark.next_line && gap.position > self.mark.passed {
+                    self.take(place, block, gap.first_line.min(hole.until), reader, page);
+                    self.take(gap, what, hole.until, reader, page);
+                }
+            }
+            if self.mark.next_line < end {
+                self.take(place, block, hole.until, reader, page);
+            }
             archived = true;
         }
         let until = stretch.until.min(hole.until);

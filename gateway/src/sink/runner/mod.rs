@@ -200,7 +200,13 @@ impl<F: Feed, D: Delivery<Batch = Batch<F>>> Runner<F, D> {
             let wake = self.wake();
             tokio::select! {
                 () = stop.asked() => return Ok(()),
-                Some(Ok(done)) = self.tasks.join_next() => self.take(done, stop).await?,
+                Some(Ok(done)) = self.tasks.join_next() => {
+                    self.take(done, stop).await?;
+                    // One save for all that are confirmed by now.
+                    while let Some(Ok(done)) = self.tasks.try_join_next() {
+                        self.take(done, stop).await?;
+                    }
+                }
                 closed = wake => self.closed |= closed,
                 _ = tick.tick() => self.tick().await?,
             }

@@ -27,6 +27,9 @@ use super::segment::{LogKind, SegmentInfo};
 use super::{Position, StoreError};
 use crate::clock::Millis;
 
+/// Told of a segment of a log that is about to go.
+pub type Leaving = Box<dyn Fn(LogKind, &SegmentInfo) + Send>;
+
 /// What a pass removed from one log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Removed {
@@ -52,9 +55,6 @@ pub struct Report {
     /// Repeats are known of every event that is at most this many milliseconds old.
     pub dedup_window: Millis,
 }
-
-/// Hears of a segment of one of the logs.
-pub type Leaving = Box<dyn Fn(LogKind, &SegmentInfo) + Send>;
 
 /// Both logs' retention. One thread calls [`Retention::pass`] now and then.
 pub struct Retention<L, E> {

@@ -40,7 +40,7 @@ fn a_cluster_has_everything_on_cluster_and_replicated() {
 #[test]
 fn a_migration_never_destroys() {
     for script in [variant(None, false).script(0), variant(Some("c"), true).script(0)] {
-        for word in ["DROP", "TRUNCATE", "DELETE", "RENAME", "DETACH", "REPLACE ", "MODIFY COLUMN"] {
+        for word in ["DROP ", "TRUNCATE ", "DELETE ", "RENAME ", "DETACH ", "REPLACE ", "MODIFY COLUMN"] {
             assert!(!script.to_uppercase().contains(word), "{word}");
         }
         let creates = script.matches("CREATE ").count();
