@@ -105,7 +105,7 @@ fn text_of<'v>(value: &'v DeValue<'_>) -> Cow<'v, str> {
 }
 
 /// The settings among the variables: those that begin with `ARCGATE_` and hold `__`. Others are left alone, because a cluster
-/// sets such ones by itself for every service (`ARCGATE_SERVICE_HOST`); but see [`misspelt`].
+/// sets such ones by itself for every service (`ARCGATE_SERVICE_HOST`); but see `misspelt`.
 #[must_use]
 pub fn from_env(variables: Vec<(String, String)>) -> Vec<Given> {
     let mut found: Vec<Given> = variables
