@@ -177,6 +177,10 @@ impl LineCursor {
                     Filled::Partly => return Ok(None),
                     Filled::Ask(wanted) => return Ok(Some(wanted).filter(|_| page.is_empty())),
                 }
+                // A gap that stands at the seam is in the archive, too.
+                if matches!(self.way_to(place, limit), Way::Passed) {
+                    continue;
+                }
             }
             let lost = match read {
                 Ok(block) if block.step_run == self.step_run && block.first_line == place.first_line => {

@@ -143,7 +143,7 @@ impl LineCursor {
                     self.take(gap, what, hole.until, reader, page);
                 }
             }
-            if self.mark.next_line < end {
+            if place.lines == 0 || self.mark.next_line < end {
                 self.take(place, block, hole.until, reader, page);
             }
             archived = true;
