@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{KEPT_EPOCHS, LineCursor, Way};
-use crate::block::GapReason;
 use crate::block::lines::LineReader;
+use crate::block::{Block, GapReason};
 use crate::clock::Millis;
 use crate::replay::archive::{ArchiveError, ArchivedStream, FIRST_LINES, MOST_LINES, Stretch, Wanted};
 use crate::replay::page::{Gap, Page};
@@ -27,6 +27,8 @@ pub(super) struct Asking {
     /// It has nothing of the stream. What it gets from now on, the store has too.
     unknown: bool,
     failed: Option<ArchiveError>,
+    /// The gaps of unknown size that the archive has behind the last line. No number leads to them, so they are kept.
+    behind_last: Vec<(BlockRef, Arc<Block>)>,
 }
 
 /// Lines that the store does not have, from the cursor's next one on.
@@ -57,7 +59,16 @@ impl LineCursor {
     #[must_use]
     pub fn with_archive(mut self, history_end: u64, stream: Option<Arc<ArchivedStream>>) -> Self {
         let end = stream.as_ref().map_or(0, |stream| stream.next_line);
-        self.asking = Some(Asking { history_end, end, stream, answer: None, most: FIRST_LINES, unknown: false, failed: None });
+        self.asking = Some(Asking {
+            history_end,
+            end,
+            stream,
+            answer: None,
+            most: FIRST_LINES,
+            unknown: false,
+            failed: None,
+            behind_last: Vec::new(),
+        });
         self
     }
 
@@ -126,6 +137,10 @@ impl LineCursor {
             let (most, stream) = (asking.most, asking.stream.clone());
             return Ok(Filled::Ask(Wanted { step_run: self.step_run.clone(), from, until: hole.until, most, stream }));
         };
+        if hole.next.is_none() && stretch.until == hole.until {
+            let behind = stretch.blocks.iter().filter(|(gap, _)| gap.lines == 0 && gap.first_line == hole.until);
+            asking.behind_last = behind.cloned().collect();
+        }
         let mut archived = stretch.older;
         for (at, (place, block)) in stretch.blocks.iter().enumerate() {
             match self.way_to(place, hole.until) {
@@ -151,6 +166,12 @@ impl LineCursor {
         let until = stretch.until.min(hole.until);
         self.take_absent(source, hole, Some((&stretch, archived)), older, until, hole.time, page)?;
         Ok(if self.mark.next_line < hole.until { Filled::Partly } else { Filled::Wholly })
+    }
+
+    /// A gap of unknown size that the archive has behind the last line, and that has not been put into a page yet.
+    pub(super) fn behind_last(&self, limit: u64) -> Option<(BlockRef, Arc<Block>)> {
+        let asking = self.asking.as_ref().filter(|_| self.mark.next_line >= limit)?;
+        asking.behind_last.iter().find(|(gap, _)| matches!(self.way_to(gap, limit), Way::Next)).cloned()
     }
 
     /// Puts gaps into the page for what nobody has, up to `until`. Retention and the archive's own limits remove from the oldest on:
