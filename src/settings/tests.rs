@@ -212,8 +212,10 @@ fn the_printed_settings_can_be_read_again() {
 }
 
 #[test]
-fn the_markdown_table_has_a_row_for_each_key() {
+fn the_readme_has_a_row_for_each_setting() {
     let table = as_markdown();
     assert_eq!(table.lines().count(), KEYS.len() + 2);
+    let readme = include_str!("../../README.md");
+    assert!(readme.contains(table.trim()), "put what `arcgate config --table` prints into README.md");
     assert_eq!(table::find("grpc.listen").unwrap().env(), "ARCGATE_GRPC__LISTEN");
 }
