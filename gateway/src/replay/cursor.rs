@@ -2,7 +2,7 @@
 //!
 //! History and live are the same cursor, so there is no seam. It looks into the stream's tail first and into the store second;
 //! what neither has, below the number that was written when it began to look, is asked of the archive, if there is one
-//! ([`missing`]); what that does not have either is a gap.
+//! (`missing`); what that does not have either is a gap.
 
 mod missing;
 

@@ -1,7 +1,7 @@
 //! ClickHouse: lines and events as rows, over its HTTP interface.
 //!
 //! [`server`] speaks with it, [`schema`] is what it must have, [`migrate`] brings that about. A batch becomes rows ([`line_rows`],
-//! [`event_rows`]) in `RowBinary` ([`rowbinary`]) and one `INSERT` ([`insert`]); [`lines`] and [`events`] are the two sinks.
+//! [`event_rows`]) in `RowBinary` ([`rowbinary`]) and one `INSERT` (`insert`); [`lines`] and [`events`] are the two sinks.
 //! [`failure`] says what a refusal means. History is read back by [`crate::replay::archive`].
 //!
 //! A batch is one insert, of one day, below the size at which the server would cut it: it is there as a whole or not at all, and

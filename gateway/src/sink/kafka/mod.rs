@@ -1,7 +1,7 @@
 //! Kafka: events as CloudEvents ([`events`]), lines as BuildLogMessages ([`lines`]).
 //!
-//! [`delivery`] is what the runner sees; [`session`] is a producer as long as it can go on in order, [`ticket`] a batch on its way,
-//! [`turns`] keeps batches in order, [`topics`] looks what is there, [`errors`] says what an error means.
+//! `delivery` is what the runner sees; `session` is a producer as long as it can go on in order, `ticket` a batch on its way,
+//! `turns` keeps batches in order, `topics` looks what is there, `errors` says what an error means.
 //!
 //! Order: messages of one key arrive in the order of the gateway's log. Batches are queued in that order, librdkafka sends them
 //! in it (idempotence), and keeps them through an outage; after anything else that goes wrong the producer is made anew, and begins

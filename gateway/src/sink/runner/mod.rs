@@ -1,8 +1,8 @@
 //! The loop of one sink: cut a batch, save its end, deliver it, save the cursor, and so on.
 //!
 //! A round on a thread that may block cuts what there is and saves, in one write, the cursor and the ends of the batches that are
-//! sent next ([`desk`]). Each batch ([`slot`]) is delivered by a task of its own. While nothing goes wrong, all are sent as they come;
-//! after a failure only the oldest is tried, with growing pauses ([`trouble`]), until it is taken. A batch that is refused for good is
+//! sent next (`desk`). Each batch (`slot`) is delivered by a task of its own. While nothing goes wrong, all are sent as they come;
+//! after a failure only the oldest is tried, with growing pauses (`trouble`), until it is taken. A batch that is refused for good is
 //! halved until the records to blame are alone; those are dead letters, durable before the cursor moves.
 
 mod desk;
