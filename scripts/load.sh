@@ -52,7 +52,8 @@ for scenario in "${scenarios[@]}"; do
   # Word splitting is meant: a scenario is a list of arguments.
   # shellcheck disable=SC2086
   case "$scenario" in
-    alone*) rows+=("$("$load" $scenario)") ;;
+    # On one core, as the gateway.
+    alone*) rows+=("$(taskset -c 0 "$load" $scenario)") ;;
     sinks*) rows+=("$("$load" $scenario --gateway "$TARGET/release/arcgate" --disk "$TARGET")") ;;
     *) rows+=("$("$load" $scenario --seconds "$seconds" --gateway "$TARGET/release/arcgate" --disk "$TARGET")") ;;
   esac
