@@ -17,6 +17,7 @@ for name in ${!ARCGATE_@}; do unset "$name"; done
 
 if [ -z "$arcgate" ]; then
   say "== building arcgate"
+  scripts/tools.sh build
   cargo build --release --bin arcgate
   arcgate=$TARGET/release/arcgate
 fi

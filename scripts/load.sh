@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 seconds=${1:-20}
+scripts/tools.sh build
 cargo build --release --locked -p arcgate -p arcgate-load --bins
 load=$TARGET/release/arcgate-load
 results=load-tests/RESULTS.md

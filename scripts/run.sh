@@ -4,6 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
+scripts/tools.sh build
 cargo build --release --bin arcgate
 arcgate=$TARGET/release/arcgate
 data=${ARCGATE_STORE__PATH:-arcgate-data}

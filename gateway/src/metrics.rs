@@ -70,6 +70,7 @@ fn describe_store() {
 fn describe_upkeep() {
     describe_gauge!("arcgate_store_bytes", Unit::Bytes, "What the store takes on disk: line log, event log, index");
     describe_gauge!("arcgate_store_free_bytes", Unit::Bytes, "What is free on the store's file system");
+    describe_counter!("arcgate_store_damaged_reads_total", "Blocks of lines that a reader or a sink found damaged");
     describe_gauge!("arcgate_store_poisoned", "1 if a failed write or sync keeps the store from taking input until a restart");
     describe_gauge!("arcgate_dedup_window_seconds", Unit::Seconds, "Repeats are known of every event that is at most this old");
     describe_gauge!("arcgate_retention_paused", "1 if nothing is removed by age because the clock cannot be trusted");

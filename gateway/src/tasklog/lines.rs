@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use prost::Message;
-use prost_types::Timestamp;
 
 use crate::block::OutputStream;
 use crate::clock::Millis;
 use crate::id::{AgentId, Id, StepRunId};
 use crate::lookup::StepRunLookup;
+use crate::source::events::parts::{EventParts, MetaParts};
 use crate::source::events::payload::{Struct, Value};
 
 /// The event type whose payload is a step's output.
@@ -21,27 +21,6 @@ const ENDINGS: [&str; 5] = [
     "arcentra.step.cancelled",
     "arcentra.step.timeout",
 ];
-
-/// The parts of a `gateway.v1.Event` that matter here; the payload stays bytes.
-#[derive(Clone, PartialEq, Message)]
-struct Event {
-    #[prost(message, optional, tag = "2")]
-    meta: Option<Meta>,
-    #[prost(string, tag = "3")]
-    event_type: String,
-    #[prost(bytes = "bytes", tag = "4")]
-    payload: Bytes,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Meta {
-    #[prost(string, tag = "2")]
-    pipeline_id: String,
-    #[prost(string, tag = "3")]
-    step_id: String,
-    #[prost(message, optional, tag = "4")]
-    timestamp: Option<Timestamp>,
-}
 
 /// What an event says about a log.
 #[derive(Debug, PartialEq, Eq)]
@@ -65,7 +44,7 @@ pub(crate) struct TaskLines {
 impl TaskLines {
     /// What `raw`, an encoded event of `agent`, says about a log; `None` if nothing.
     pub(crate) fn of(raw: &Bytes, agent: &AgentId, lookup: &dyn StepRunLookup) -> Option<Self> {
-        let event = Event::decode(raw.clone()).ok()?;
+        let event = EventParts::decode(raw.clone()).ok()?;
         let payload = Struct::new(&event.payload);
         let event_type = payload.text("type").unwrap_or(&event.event_type);
         let ends = ENDINGS.contains(&event_type);
@@ -96,7 +75,7 @@ impl TaskLines {
 }
 
 /// `meta.step_id` if set, else what the control plane knows, else a name made of what the event says.
-fn step_run_of(meta: &Meta, payload: Struct<'_>, agent: &AgentId, lookup: &dyn StepRunLookup) -> Option<StepRunId> {
+fn step_run_of(meta: &MetaParts, payload: Struct<'_>, agent: &AgentId, lookup: &dyn StepRunLookup) -> Option<StepRunId> {
     if !meta.step_id.is_empty() {
         return Id::parse(&meta.step_id).ok();
     }
@@ -104,6 +83,6 @@ fn step_run_of(meta: &Meta, payload: Struct<'_>, agent: &AgentId, lookup: &dyn S
     lookup.step_run(agent, step).or_else(|| Id::parse(&format!("{}-{step}-{agent}", pipeline_of(meta, payload))).ok())
 }
 
-fn pipeline_of<'a>(meta: &'a Meta, payload: Struct<'a>) -> &'a str {
+fn pipeline_of<'a>(meta: &'a MetaParts, payload: Struct<'a>) -> &'a str {
     if meta.pipeline_id.is_empty() { payload.text("pipelineId").unwrap_or_default() } else { &meta.pipeline_id }
 }

@@ -28,11 +28,11 @@ mod time;
 
 use bytes::Bytes;
 use prost::Message;
-use prost_types::Timestamp;
 
 pub use json::WriteError;
 use json::{Json, entries};
 
+use crate::source::events::parts::{EventParts, MetaParts};
 use crate::source::events::payload::{Struct, Value};
 use crate::store::events::StoredEvent;
 
@@ -40,27 +40,6 @@ use crate::store::events::StoredEvent;
 const ATTRIBUTES: [&str; 7] = ["specversion", "id", "source", "type", "time", "datacontenttype", "subject"];
 /// What the marks of a cut take at most, beside the step run's id.
 const MARKS: usize = 128;
-
-/// The parts of a `gateway.v1.Event` that matter here; the payload stays bytes.
-#[derive(Clone, PartialEq, Message)]
-struct Event {
-    #[prost(message, optional, tag = "2")]
-    meta: Option<Meta>,
-    #[prost(string, tag = "3")]
-    event_type: String,
-    #[prost(bytes = "bytes", tag = "4")]
-    payload: Bytes,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Meta {
-    #[prost(string, tag = "2")]
-    pipeline_id: String,
-    #[prost(string, tag = "3")]
-    step_id: String,
-    #[prost(message, optional, tag = "4")]
-    timestamp: Option<Timestamp>,
-}
 
 /// An event as a CloudEvent.
 #[derive(Debug, Clone, PartialEq)]
@@ -100,8 +79,8 @@ impl CloudEvent {
     /// # Errors
     /// It is not decodable. The gateway stores no such event.
     pub fn of(event: &StoredEvent) -> Result<Self, prost::DecodeError> {
-        let Event { meta, event_type, payload } = Event::decode(event.raw.clone())?;
-        let Meta { pipeline_id, step_id, timestamp } = meta.unwrap_or_default();
+        let EventParts { meta, event_type, payload } = EventParts::decode(event.raw.clone())?;
+        let MetaParts { pipeline_id, step_id, timestamp } = meta.unwrap_or_default();
         let envelope = Struct::new(&payload);
         let is_envelope = envelope.text("specversion").is_some();
         let given = |name: &str| if is_envelope { envelope.text(name).filter(|text| !text.is_empty()) } else { None };

@@ -9,6 +9,7 @@ pub mod decode;
 pub mod digest;
 mod mark;
 mod outlive;
+pub(crate) mod parts;
 pub mod payload;
 pub mod push;
 mod ranges;
