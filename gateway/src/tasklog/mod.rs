@@ -57,6 +57,8 @@ pub struct TaskLog {
 struct UnderWay {
     next: Position,
     lines: Option<(Arc<StreamTail>, u64)>,
+    /// It ends the log, which takes no number: that is durable once the stream's mark is.
+    ends: bool,
 }
 
 /// How far it has got.
@@ -68,9 +70,9 @@ struct Progress {
 }
 
 impl Progress {
-    /// Moves on past what has become durable; says whether nothing is under way.
-    fn settle(&mut self) -> bool {
-        while self.under_way.front().is_some_and(UnderWay::is_durable)
+    /// Moves on past what has become durable, with the line log synced up to `synced`; says whether nothing is under way.
+    fn settle(&mut self, synced: Position) -> bool {
+        while self.under_way.front().is_some_and(|event| event.is_durable(synced))
             && let Some(event) = self.under_way.pop_front()
         {
             self.reached = event.next;
@@ -80,8 +82,10 @@ impl Progress {
 }
 
 impl UnderWay {
-    fn is_durable(&self) -> bool {
-        self.lines.as_ref().is_none_or(|(tail, next_line)| tail.next_durable() >= *next_line)
+    fn is_durable(&self, synced: Position) -> bool {
+        self.lines.as_ref().is_none_or(|(tail, next_line)| {
+            tail.next_durable() >= *next_line && (!self.ends || (tail.is_ended() && tail.newest() < synced))
+        })
     }
 }
 
@@ -131,13 +135,14 @@ impl TaskLog {
         })?;
         for (lines, event) in events {
             let next = event.next;
+            let ends = lines.as_ref().is_some_and(|lines| lines.ends);
             let lines = match lines {
                 Some(lines) => self.add(event, lines).await?,
                 None => None,
             };
-            progress.under_way.push_back(UnderWay { next, lines });
+            progress.under_way.push_back(UnderWay { next, lines, ends });
         }
-        if progress.settle() {
+        if progress.settle(self.logs.store.log().synced()) {
             // Past what is no event, too. Not before all that was read is dealt with.
             progress.reached = self.events.position();
         }
@@ -206,7 +211,7 @@ impl TaskLog {
 
     /// Saves how far all lines are durable. What fails is tried again at the next time.
     async fn save(&self, progress: &mut Progress) {
-        progress.settle();
+        progress.settle(self.logs.store.log().synced());
         let reached = progress.reached;
         if reached == progress.saved {
             return;
