@@ -1,6 +1,7 @@
 //! What a sink delivers to, as its runner sees it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,12 +27,16 @@ pub trait Delivery: Send + Sync + 'static {
     fn prepare(&self) -> impl Future<Output = Result<(), DeliveryError>> + Send;
 
     /// Delivers a batch. Resolves once each of its records is confirmed or among the rejected ones, which will never be taken.
-    /// The same batch again sends the same bytes. Up to [`BatchLimits::under_way`] calls are under way at a time, begun in the
-    /// order of their batches; to drop the future is to give up, as the runner does when it stops.
+    /// The same batch again sends the same bytes. Up to [`BatchLimits::under_way`] batches are under way at a time. The calls are
+    /// made in the order of the batches: who keeps that order takes a batch's place in the call itself, which must not block, and
+    /// leaves the rest to the future. To drop the future is to give up, as the runner does when it stops.
     ///
     /// # Errors
     /// Nothing is known of the batch then, except with [`DeliveryError::Permanent`]: none of it was taken.
-    fn deliver(&self, batch: Self::Batch) -> impl Future<Output = Result<Vec<Rejected>, DeliveryError>> + Send;
+    fn deliver(
+        self: Arc<Self>,
+        batch: Self::Batch,
+    ) -> impl Future<Output = Result<Vec<Rejected>, DeliveryError>> + Send + 'static;
 
     /// Encodes the records of a batch that will never be taken, instead of sending them: what is left when a batch was refused
     /// for good and halved down to one record.

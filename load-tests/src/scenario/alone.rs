@@ -69,8 +69,8 @@ fn produce(brokers: &str, lines: &[&str], count: u64) -> Outcome<Instant> {
     let records: Vec<String> = (lines.iter().zip(1..))
         .map(|(line, number)| {
             let record = json!({
-                "pipelineId": "pipeline", "stepRunId": "step-1", "timestamp": 1_772_600_000, "lineNumber": number,
-                "content": line, "agentId": "sinks",
+                "pipelineId": "pipeline", "stepRunId": "step-1", "timestamp": 1_772_600_000, "timestampMs": 1_772_600_000_000_u64,
+                "lineNumber": number, "content": line, "agentId": "sinks",
             });
             record.to_string()
         })

@@ -1,5 +1,7 @@
 //! The sink of events: `events`.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::event_rows::{COLUMNS, event_json, put_event};
@@ -36,7 +38,7 @@ impl Delivery for ClickHouseEvents {
         migrate::prepare(&self.server).await
     }
 
-    async fn deliver(&self, batch: EventBatch) -> Result<Vec<Rejected>, DeliveryError> {
+    async fn deliver(self: Arc<Self>, batch: EventBatch) -> Result<Vec<Rejected>, DeliveryError> {
         // An event is read whole, and is there as it came and as JSON for a moment.
         let _memory = self.memory.take(BUFFERED + 2 * batch.extent().bytes).await;
         let token = batch.token();

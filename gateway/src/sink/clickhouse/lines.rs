@@ -1,5 +1,7 @@
 //! The sink of lines: `logs` and `log_marks`.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::insert::{BUFFERED, Rows, Unmade, insert, insert_json};
@@ -33,7 +35,7 @@ impl Delivery for ClickHouseLines {
         migrate::prepare(&self.server).await
     }
 
-    async fn deliver(&self, batch: LineBatch) -> Result<Vec<Rejected>, DeliveryError> {
+    async fn deliver(self: Arc<Self>, batch: LineBatch) -> Result<Vec<Rejected>, DeliveryError> {
         let _memory = self.memory.take(BUFFERED).await;
         let token = batch.token();
         let lines = batch.clone();

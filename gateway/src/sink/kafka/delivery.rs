@@ -9,9 +9,10 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
-use super::session::{Record, Session};
+use super::producer::{Producer, Record};
+use super::session::Session;
 use super::settings::KafkaSettings;
-use super::ticket::{Ticket, route};
+use super::ticket::Ticket;
 use super::topics::{self, Limits};
 use crate::budget::Budget;
 use crate::sink::batch::Batch;
@@ -71,11 +72,15 @@ impl<E: Encode> KafkaDelivery<E> {
         Self { encode: Arc::new(encode), settings, memory, state: Mutex::default() }
     }
 
+    /// The session that goes on, and what the topics take.
     fn state(&self) -> Result<(Arc<Session>, Arc<Limits>), DeliveryError> {
         let state = self.state.lock();
-        let session = state.session.clone().filter(|session| !session.is_over());
-        let session = session.ok_or_else(|| DeliveryError::not_ready("the Kafka producer is being made anew"))?;
-        Ok((session, Arc::clone(&state.limits)))
+        let session = state.session.clone().ok_or_else(|| DeliveryError::not_ready("there is no Kafka producer yet"))?;
+        match session.producer.why_over() {
+            None => Ok((session, Arc::clone(&state.limits))),
+            // Another look at the topics comes first, whatever it was.
+            Some(why) => Err(DeliveryError::not_ready(why.to_string())),
+        }
     }
 
     /// Takes over what the topics say, and begins a session unless there is one that can go on with that.
@@ -89,7 +94,7 @@ impl<E: Encode> KafkaDelivery<E> {
             let state = self.state.lock();
             (state.session.clone(), Arc::clone(&state.limits))
         };
-        if let Some(topic) = old.as_ref().and_then(|session| session.too_large())
+        if let Some(topic) = old.as_ref().and_then(|session| session.producer.too_large())
             && let (Some(limit), Some(before)) = (told.get_mut(&topic), before.get(&topic))
             && *limit >= *before
         {
@@ -97,58 +102,47 @@ impl<E: Encode> KafkaDelivery<E> {
             *limit = (*before / 2).max(LEAST_LIMIT);
             tracing::warn!(topic, limit, "the topic takes only smaller messages than it says; taking this for its limit");
         }
-        if told == *before && old.as_ref().is_some_and(|session| !session.is_over()) {
+        if told == *before && old.as_ref().is_some_and(|session| !session.producer.is_over()) {
             return Ok(());
         }
         let smallest = told.values().copied().min().unwrap_or(LEAST_LIMIT);
         let config = self.settings.producer(queue, smallest.min(1_000_000), self.encode.pace().1);
-        let session = Session::begin(&config)
+        let session = Session::begin(&config, self.memory.clone())
             .map_err(|error| DeliveryError::not_ready(format!("the settings of Kafka cannot be used: {error}")))?;
         if let Some(old) = old {
-            old.end(DeliveryError::transient("the producer is made anew"));
+            old.producer.end(DeliveryError::transient("the producer is made anew"));
         }
         *self.state.lock() = State { session: Some(Arc::new(session)), limits: Arc::new(told) };
         Ok(())
     }
 
-    /// Queues a batch's messages, on a thread that may block, once it is its turn; gives its ticket back then, not waiting for the
-    /// end.
-    async fn send(&self, session: &Arc<Session>, limits: Arc<Limits>, batch: Batch<E::Feed>) -> Arc<Ticket> {
-        let extent = *batch.extent();
-        let turn = if extent.partial { None } else { Some(session.turns.take(extent.from, extent.to).await) };
-        let permit = self.memory.take(extent.bytes.min(self.memory.total() / READING_SHARE)).await;
-        let ticket = session.open(batch.token());
-        let (encode, session, sent, runtime) =
-            (Arc::clone(&self.encode), Arc::clone(session), Arc::clone(&ticket), Handle::current());
-        tokio::task::spawn_blocking(move || {
-            let mut out = Sender { session: &session, ticket: &sent, runtime };
-            if let Err(error) = encode.encode(&batch, &limits, &mut out) {
-                sent.fail(error.into());
-            }
-            drop((turn, permit));
-            sent.settled();
-        });
-        ticket
+    /// Takes a batch's place in the line; gives its ticket, and the session that must go on.
+    fn enqueue(&self, batch: Batch<E::Feed>, token: String) -> Result<(Arc<Session>, Arc<Ticket>), DeliveryError> {
+        let (session, limits) = self.state()?;
+        let bytes = batch.extent().bytes.min(self.memory.total() / READING_SHARE);
+        let encode = Arc::clone(&self.encode);
+        let ticket = session.enqueue(token, bytes, || Box::new(move |out| encode.encode(&batch, &limits, out)));
+        Ok((session, ticket))
     }
 
     /// Waits for `work`, unless the session ends or nothing moves any more.
-    async fn attend<T>(session: &Session, work: impl Future<Output = T>) -> Result<T, DeliveryError> {
+    async fn attend<T>(producer: &Producer, work: impl Future<Output = T>) -> Result<T, DeliveryError> {
         let stalled = async {
-            let mut moved = session.moved();
+            let mut moved = producer.moved();
             loop {
                 sleep(STALL).await;
-                if moved == session.moved() {
-                    return session.stalled();
+                if moved == producer.moved() {
+                    return producer.stalled();
                 }
-                moved = session.moved();
+                moved = producer.moved();
             }
         };
         tokio::select! {
             biased;
             done = work => Ok(done),
-            why = session.ended() => {
+            why = producer.ended() => {
                 // Whatever it was, another look at the topics comes first.
-                session.end(why.clone());
+                producer.end(why.clone());
                 Err(DeliveryError::not_ready(why.to_string()))
             }
             why = stalled => Err(why),
@@ -165,22 +159,20 @@ impl<E: Encode> Delivery for KafkaDelivery<E> {
         self.begin(looked.map_err(|error| DeliveryError::transient(format!("the look at the topics has panicked: {error}")))??)
     }
 
-    async fn deliver(&self, batch: Self::Batch) -> Result<Vec<Rejected>, DeliveryError> {
-        let (session, limits) = self.state()?;
+    fn deliver(
+        self: Arc<Self>,
+        batch: Self::Batch,
+    ) -> impl Future<Output = Result<Vec<Rejected>, DeliveryError>> + Send + 'static {
         let token = batch.token();
-        // After a stall its messages are still on their way: sending them again would double them.
-        let under_way = session.ticket(&token);
-        let work = async {
-            let ticket = match under_way {
-                Some(ticket) => ticket,
-                None => self.send(&session, limits, batch).await,
-            };
-            ticket.wait().await;
-            ticket
-        };
-        let ticket = Self::attend(&session, work).await?;
-        session.close(&token);
-        ticket.outcome()
+        // Here, and not in the future: the order of the calls is that of the messages. After a stall a batch's messages are still on
+        // their way: sending them again would double them.
+        let enqueued = self.enqueue(batch, token.clone());
+        async move {
+            let (session, ticket) = enqueued?;
+            Self::attend(&session.producer, ticket.wait()).await?;
+            session.close(&token);
+            ticket.outcome()
+        }
     }
 
     async fn reject(&self, batch: Self::Batch, reason: String) -> Result<Vec<Rejected>, DeliveryError> {
@@ -198,17 +190,21 @@ impl<E: Encode> Delivery for KafkaDelivery<E> {
         }
         let (session, _) = self.state()?;
         let ticket = Ticket::new();
-        let (letter, sender, sent, runtime) = (letter.clone(), Arc::clone(&session), Arc::clone(&ticket), Handle::current());
+        let (letter, sent, runtime) = (letter.clone(), Arc::clone(&ticket), Handle::current());
+        let producer = Arc::clone(&session.producer);
         tokio::task::spawn_blocking(move || {
             let word = |name: &str| letter.route.get(name).map(String::as_str).unwrap_or_default();
             let headers: Vec<_> =
                 letter.route.iter().filter_map(|(name, value)| Some((name.strip_prefix("header:")?, value.as_str()))).collect();
             let (topic, key, value) = (word("topic"), word("key"), letter.record.as_bytes());
-            let record = Record { topic, key, headers: &headers, value, position: letter.position, line: letter.line };
-            let _ = sender.send(&record, &sent, &runtime);
+            producer.send(
+                &Record { topic, key, headers: &headers, value, position: letter.position, line: letter.line },
+                &sent,
+                &runtime,
+            );
             sent.settled();
         });
-        Self::attend(&session, ticket.wait()).await?;
+        Self::attend(&session.producer, ticket.wait()).await?;
         match ticket.outcome()?.pop() {
             None => Ok(()),
             Some(Rejected { reason, .. }) => Err(DeliveryError::permanent(reason)),
@@ -223,25 +219,8 @@ impl<E: Encode> Delivery for KafkaDelivery<E> {
 impl<E> Drop for KafkaDelivery<E> {
     fn drop(&mut self) {
         if let Some(session) = self.state.get_mut().session.take() {
-            session.end(DeliveryError::transient("the sink has been stopped"));
+            session.producer.end(DeliveryError::transient("the sink has been stopped"));
         }
-    }
-}
-
-/// Sends.
-struct Sender<'s> {
-    session: &'s Session,
-    ticket: &'s Arc<Ticket>,
-    runtime: Handle,
-}
-
-impl Out for Sender<'_> {
-    fn send(&mut self, record: &Record<'_>) -> bool {
-        self.session.send(record, self.ticket, &self.runtime)
-    }
-
-    fn reject(&mut self, rejected: Rejected) {
-        self.ticket.reject(rejected);
     }
 }
 
@@ -253,14 +232,7 @@ struct Rejecter {
 
 impl Out for Rejecter {
     fn send(&mut self, record: &Record<'_>) -> bool {
-        let headers = record.headers.iter().map(|(name, value)| (*name, value.as_bytes()));
-        self.rejected.push(Rejected {
-            position: record.position,
-            line: record.line,
-            reason: self.reason.clone(),
-            route: route(record.topic, record.key.as_bytes(), headers),
-            record: bytes::Bytes::copy_from_slice(record.value),
-        });
+        self.rejected.push(record.rejected(self.reason.clone()));
         true
     }
 

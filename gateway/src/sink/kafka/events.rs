@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::delivery::{Encode, Out};
-use super::session::Record;
+use super::producer::Record;
 use super::settings::{EventKey, EventTopics};
 use super::topics::Limits;
 use crate::lookup::StepRunLookup;

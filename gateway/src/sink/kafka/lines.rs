@@ -13,7 +13,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use super::delivery::{Encode, Out};
-use super::session::Record;
+use super::producer::Record;
 use super::settings::LogMessages;
 use super::topics::Limits;
 use crate::block::lines::LineReader;

@@ -1,24 +1,25 @@
 //! Kafka: events as CloudEvents ([`events`]), lines as BuildLogMessages ([`lines`]).
 //!
-//! `delivery` is what the runner sees; `session` is a producer as long as it can go on in order, `ticket` a batch on its way,
-//! `turns` keeps batches in order, `topics` looks what is there, `errors` says what an error means.
+//! `delivery` is what the runner sees; `session` is a `producer` as long as it can go on, and the line of batches before it; `ticket`
+//! is a batch on its way; `topics` looks what is there, `errors` says what an error means, `client` what librdkafka complains of.
 //!
 //! Order: messages of one key arrive in the order of the gateway's log. Batches are queued in that order, librdkafka sends them
 //! in it (idempotence), and keeps them through an outage; after anything else that goes wrong the producer is made anew, and begins
 //! with the oldest batch that is not confirmed. What was sent before a crash may come again: as the same bytes, and with headers or
 //! numbers by which a consumer can tell.
 
+mod client;
 mod delivery;
 mod errors;
 mod events;
 mod lines;
+mod producer;
 mod session;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod ticket;
 mod topics;
-mod turns;
 
 use std::sync::Arc;
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use bytes::Bytes;
+use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use super::errors::{Verdict, of_message};
@@ -9,9 +10,11 @@ use serde_json::{Value, json};
 
 use super::delivery::Out;
 use super::lines::{Lines, Writer};
-use super::session::Record;
+use super::producer::Record;
+use super::session::Session;
 use super::{EventTopics, LogMessages, Login};
 use crate::block::{Block, Codec, Content, GapReason, OutputStream, Run};
+use crate::budget::Budget;
 use crate::id::Id;
 use crate::sink::{DeliveryError, Rejected};
 
@@ -162,4 +165,56 @@ fn an_error_is_retried_unless_it_is_the_records_own_fault() {
 fn a_password_is_not_printed() {
     let login = Login { mechanism: "PLAIN".into(), username: "gateway".into(), password: "secret".into() };
     assert_eq!(format!("{login:?}"), "Login(PLAIN as gateway)");
+}
+
+/// A session with a broker that is not there.
+fn session() -> Session {
+    Session::begin(ClientConfig::new().set("bootstrap.servers", "127.0.0.1:1"), Budget::new(1 << 20)).unwrap()
+}
+
+fn record() -> Record<'static> {
+    Record { topic: "T", key: "", headers: &[], value: b"text", position: 0, line: None }
+}
+
+#[tokio::test]
+async fn batches_are_queued_in_the_order_in_which_they_come() {
+    let session = session();
+    let (said, mut heard) = tokio::sync::mpsc::channel(32);
+    for at in 0..20 {
+        let said = said.clone();
+        session.enqueue(format!("batch {at}"), 100_000, || {
+            Box::new(move |_| {
+                said.try_send(at).unwrap();
+                Ok(())
+            })
+        });
+    }
+    for expected in 0..20 {
+        assert_eq!(heard.recv().await, Some(expected));
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_was_not_sent_because_the_producer_is_over_is_not_taken_for_sent() {
+    let session = session();
+    session.producer.end(DeliveryError::not_ready("a right is missing"));
+    let ticket = session.enqueue("batch".into(), 1, || {
+        Box::new(|out| {
+            assert!(!out.send(&record()));
+            Ok(())
+        })
+    });
+    ticket.wait().await;
+    assert_eq!(ticket.outcome(), Err(DeliveryError::not_ready("a right is missing")), "the reason is that of the end");
+}
+
+#[tokio::test]
+async fn a_batch_whose_messages_cannot_be_made_fails_and_the_next_goes_on() {
+    let session = session();
+    let broken = session.enqueue("broken".into(), 1, || Box::new(|_| panic!("planted")));
+    let next = session.enqueue("next".into(), 1, || Box::new(|_| Ok(())));
+    broken.wait().await;
+    next.wait().await;
+    assert!(broken.outcome().is_err());
+    assert_eq!(next.outcome(), Ok(Vec::new()));
 }

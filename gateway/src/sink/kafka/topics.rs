@@ -9,8 +9,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::producer::{Producer, ThreadedProducer};
 use tokio::runtime::Handle;
 
+use super::client::Quiet;
 use super::errors;
-use super::session::Quiet;
 use super::settings::KafkaSettings;
 use crate::sink::DeliveryError;
 

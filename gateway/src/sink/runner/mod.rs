@@ -335,12 +335,11 @@ impl<F: Feed, D: Delivery<Batch = Batch<F>>> Runner<F, D> {
         }
         for (id, part, refused) in begun {
             let delivery = Arc::clone(&self.delivery);
-            self.spawn(What::Part(id), async move {
-                match refused {
-                    None => delivery.deliver(part).await,
-                    Some(why) => delivery.reject(part, why).await,
-                }
-            });
+            match refused {
+                // Called here, in the order of the batches.
+                None => self.spawn(What::Part(id), delivery.deliver(part)),
+                Some(why) => self.spawn(What::Part(id), async move { delivery.reject(part, why).await }),
+            }
         }
     }
 

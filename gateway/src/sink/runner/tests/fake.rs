@@ -162,7 +162,7 @@ impl Delivery for Fake {
         })
     }
 
-    async fn deliver(&self, batch: EventBatch) -> Result<Vec<Rejected>, DeliveryError> {
+    async fn deliver(self: Arc<Self>, batch: EventBatch) -> Result<Vec<Rejected>, DeliveryError> {
         let now = self.under_way.fetch_add(1, SeqCst) + 1;
         let _leaving = Leaving(Arc::clone(&self.under_way));
         self.most_under_way.fetch_max(now, SeqCst);
