@@ -3,7 +3,23 @@
 //!
 //! | module | what it answers |
 //! |---|---|
+//! | [`cron`] | when a schedule fires |
+//! | [`duration`] | how long `1h30m` is |
+//! | [`labels`] | whether an agent may execute a step |
 //! | [`spec`] | what a pipeline's text says, and what is wrong with it |
+//! | [`template`] | what `${{ NAME }}` in a text becomes |
+//! | [`trigger`] | what begins runs of a pipeline |
+//! | [`when`] | whether a condition holds |
 
+pub mod cron;
+pub mod duration;
+mod glob;
+pub mod labels;
 pub mod spec;
+pub mod template;
 mod text;
+pub mod trigger;
+pub mod when;
+
+/// Milliseconds since the Unix epoch.
+pub type Millis = i64;
