@@ -14,6 +14,7 @@
 pub mod cron;
 pub mod duration;
 mod glob;
+mod graph;
 pub mod labels;
 pub mod spec;
 pub mod template;

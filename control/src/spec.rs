@@ -1,7 +1,8 @@
 //! A pipeline's definition: from text to the contract's [`Spec`] and back, and what is wrong with it.
 //!
 //! The text is YAML 1.2 or JSON. Its keys are the fields of the contract's messages, spelled `snake_case` or `lowerCamelCase`.
-//! Every mistake is told with its place and path; a key that is no field is a mistake.
+//! Every mistake is told with its place and path; a key that is no field is a mistake. [`read`] tells what can not be read at all,
+//! [`validate`] what is read and makes no pipeline.
 
 mod fields;
 mod json;
@@ -10,6 +11,7 @@ mod problem;
 mod structs;
 #[cfg(test)]
 mod tests;
+mod validate;
 mod write;
 mod yaml;
 mod yaml_scalar;
@@ -19,6 +21,7 @@ pub use arcgate_api::pipeline::v1::Spec;
 use self::fields::{Reader, Value};
 use self::node::Node;
 pub use self::problem::{MAX_PROBLEMS, Path, Place, Problem, Segment};
+pub use self::validate::{MAX_ATTEMPTS, MAX_JOBS, MAX_STEPS, Report, validate};
 
 /// The longest text of a definition, in bytes.
 pub const MAX_BYTES: usize = 1 << 20;
@@ -66,6 +69,12 @@ impl Document {
     #[must_use]
     pub fn place(&self, path: &Path) -> Place {
         self.root.place_of(path)
+    }
+
+    /// What is wrong with what it says, as [`validate`] finds it, with places.
+    #[must_use]
+    pub fn validate(&self) -> Report {
+        validate::with_places(&self.spec, &|path| Some(self.place(path)))
     }
 }
 

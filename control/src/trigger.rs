@@ -98,7 +98,7 @@ impl<'t> Options<'t> {
                 }
                 (Some(_), None | Some(Kind::NullValue(_))) => {}
                 (Some(at), Some(Kind::StringValue(text))) => {
-                    self.values[at] = Some(text.as_str()).filter(|text| !text.is_empty())
+                    self.values[at] = Some(text.as_str()).filter(|text| !text.is_empty());
                 }
                 (Some(at), Some(_)) => self.wrong.push((known[at].to_owned(), format!("{name} must be text"))),
             }

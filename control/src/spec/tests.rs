@@ -8,6 +8,7 @@ use prost_types::FileDescriptorSet;
 use super::*;
 
 mod roundtrip;
+mod validate;
 
 fn problems(text: &str) -> Vec<String> {
     problems_in(text, Format::Yaml)
