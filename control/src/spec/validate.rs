@@ -182,7 +182,7 @@ impl Checker<'_> {
                 let here = job_about.element("dependsOn", at);
                 match index_of.get(name.as_str()) {
                     Some(other) if before[index].contains(other) => {
-                        self.warn(&here, format!("dependsOn names {} twice", quoted(name)))
+                        self.warn(&here, format!("dependsOn names {} twice", quoted(name)));
                     }
                     Some(other) => before[index].push(*other),
                     None => {
