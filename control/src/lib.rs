@@ -6,6 +6,7 @@
 //! | [`cron`] | when a schedule fires |
 //! | [`duration`] | how long `1h30m` is |
 //! | [`labels`] | whether an agent may execute a step |
+//! | [`plan`] | what a run does next, and how it ends |
 //! | [`spec`] | what a pipeline's text says, and what is wrong with it |
 //! | [`template`] | what `${{ NAME }}` in a text becomes |
 //! | [`trigger`] | what begins runs of a pipeline |
@@ -16,6 +17,7 @@ pub mod duration;
 mod glob;
 mod graph;
 pub mod labels;
+pub mod plan;
 pub mod spec;
 pub mod template;
 mod text;
