@@ -27,7 +27,8 @@
 //! **Timeouts.** A step's timeout begins with its first attempt's start and covers all its attempts and the delays between. A job's
 //! begins with the start of its first step; waiting for agents before that does not count. Time in which the run is paused counts
 //! neither for jobs nor for steps that wait. A step that is running when its time is over is told to stop; a job whose time is over
-//! ends *timed out*, its running step is told to stop, and no further step of it runs, `always()` or not.
+//! ends *timed out*, its running step is told to stop, and no further step of it runs, `always()` or not. If both times are over at
+//! once, the job's decides.
 //!
 //! **Approval.** A job with `approval.required` waits until somebody approves. Rejected, it fails; after 24 hours it times out.
 //!

@@ -5,30 +5,23 @@ use super::super::state::{JobEnd, JobState, StepEnd, StepState};
 use super::{Run, Turn};
 use crate::Millis;
 
-/// What a time is due for.
-enum Due {
-    Job(usize),
-    Step(StepIndex),
-}
-
 impl Run {
     /// When the next [`super::super::Input::Tick`] is wanted: the end of a delay, a timeout, of an approval, or of the patience with
     /// an executor. Absent if only other inputs are waited for.
     #[must_use]
     pub fn due(&self) -> Option<Millis> {
-        self.next_due().map(|(at, _)| at)
+        let jobs = 0..self.record.jobs.len();
+        jobs.flat_map(|job| [self.job_due(job), self.step_due(job).map(|(at, _)| at)]).flatten().min()
     }
 
-    fn next_due(&self) -> Option<(Millis, Due)> {
-        let paused = self.is_paused();
-        let jobs = self.record.jobs.iter().enumerate();
-        let dues = jobs.flat_map(|(index, job)| {
-            let step = job.state.current().map(|step| StepIndex { job: index, step });
-            // An ended job is not looked at: its steps have ended.
-            let step = step.and_then(|step| Some((job.steps.get(step.step)?.state.due(paused)?, Due::Step(step))));
-            [job.state.due(paused).map(|at| (at, Due::Job(index))), step]
-        });
-        dues.flatten().min_by_key(|(at, _)| *at)
+    fn job_due(&self, job: usize) -> Option<Millis> {
+        self.record.jobs[job].state.due(self.is_paused())
+    }
+
+    /// The current step of a job, if something is due for it, and when.
+    fn step_due(&self, job: usize) -> Option<(Millis, StepIndex)> {
+        let step = StepIndex { job, step: self.record.jobs[job].state.current()? };
+        Some((self.step(step).state.due(self.is_paused())?, step))
     }
 
     /// The time at which a step's time is over, if it has begun: what an executor is given.
@@ -40,20 +33,22 @@ impl Run {
     }
 
     pub(super) fn tick(&mut self, turn: &mut Turn<'_>) -> Result<(), Impossible> {
-        let mut ticked = false;
-        // Each round ends something or moves it to a later time, so that this ends.
-        while let Some((_, due)) = self.next_due().filter(|(at, _)| *at <= turn.now) {
-            match due {
-                Due::Job(job) => self.job_due(job, turn),
-                Due::Step(step) => self.step_due(step, turn),
-            }
-            ticked = true;
-            self.advance(turn);
+        if self.due().is_none_or(|at| at > turn.now) {
+            return Err(Impossible::NothingDue);
         }
-        if ticked { Ok(()) } else { Err(Impossible::NothingDue) }
+        // Of several times that are over, the job's decides; nothing new starts before all that is to end has ended.
+        for job in 0..self.record.jobs.len() {
+            if self.job_due(job).is_some_and(|at| at <= turn.now) {
+                self.end_jobs_time(job, turn);
+            }
+            if let Some((_, step)) = self.step_due(job).filter(|(at, _)| *at <= turn.now) {
+                self.end_steps_time(step, turn);
+            }
+        }
+        Ok(())
     }
 
-    fn job_due(&mut self, job: usize, turn: &mut Turn<'_>) {
+    fn end_jobs_time(&mut self, job: usize, turn: &mut Turn<'_>) {
         match &self.record.jobs[job].state {
             JobState::Approval(approval) => {
                 let ended = JobState::Ended(approval.clone().end(JobEnd::TimedOut));
@@ -63,7 +58,7 @@ impl Run {
         }
     }
 
-    fn step_due(&mut self, step: StepIndex, turn: &mut Turn<'_>) {
+    fn end_steps_time(&mut self, step: StepIndex, turn: &mut Turn<'_>) {
         match &self.step(step).state {
             StepState::Stopping(stopping) => {
                 let (ended, reason) = stopping.clone().stopped();
