@@ -66,8 +66,7 @@ impl Run {
                 self.move_step(step, StepState::Ended(ended), reason, turn);
             }
             // The delay is over: `advance` queues it.
-            StepState::Delayed(delayed) if self.step(step).state.deadline().is_none_or(|deadline| deadline > delayed.until()) => {
-            }
+            StepState::Delayed(_) if self.step(step).state.deadline().is_none_or(|deadline| deadline > turn.now) => {}
             _ => {
                 let end = StepEnd::TimedOut { forgiven: self.forgives(step) };
                 self.stop_step(step, end, "the step's time is over".into(), turn);

@@ -95,14 +95,15 @@ impl World {
             0..=4 => self.usual((kind.wrapping_add(which as u8), which)),
             5 | 6 => self.wait(),
             7 => self.now += i64::from(which % 20_000),
-            8 => self.give(Input::Pause { reason }),
+            8 if which % 3 == 0 => self.give(Input::Pause { reason }),
             9 | 10 => self.give(Input::Resume { reason }),
             11 if which % 5 == 0 => self.give(Input::Cancel { what: What::Run, reason }),
-            11 => self.give(Input::Cancel { what: What::Job(step.job), reason }),
-            12 => self.give(Input::Cancel { what: What::Step(step), reason }),
+            11 if which % 2 == 0 => self.give(Input::Cancel { what: What::Job(step.job), reason }),
+            12 if which % 2 == 0 => self.give(Input::Cancel { what: What::Step(step), reason }),
             13 => self.approve(which, true),
             14 => self.give(Input::RetryStep { step, reason }),
-            _ => self.garbage(step, which),
+            15 => self.garbage(step, which),
+            _ => self.usual((kind / 16, which)),
         }
     }
 
@@ -164,7 +165,7 @@ fn check_prediction(defs: &[JobDef], world: &World) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_500, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
     /// In whatever order things happen, and however often the run is paused, jobs and steps end as the definition alone says.
     #[test]
