@@ -220,6 +220,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         /// What is due is what counting on from `since` gives last.
         #[test]
         fn looking_back_and_counting_on_agree(

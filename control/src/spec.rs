@@ -81,7 +81,7 @@ impl Document {
 /// Reads a definition. It may still be invalid.
 ///
 /// # Errors
-/// All mistakes of syntax, keys and types, at most [`MAX_PROBLEMS`] of them and a last one that counts the rest.
+/// All mistakes of syntax, keys and types, at most [`MAX_PROBLEMS`] of them and a last one that says that there are more.
 pub fn read(text: &str, format: Format) -> Result<Document, Vec<Problem>> {
     let fail = |place, message| vec![Problem { path: Path::default(), place, message }];
     if text.len() > MAX_BYTES {

@@ -104,15 +104,20 @@ impl Problems {
         }
     }
 
+    /// Whether more problems would only be counted, so that costly looks for them can be left.
+    pub(crate) fn is_full(&self) -> bool {
+        self.told.len() == MAX_PROBLEMS
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.told.is_empty()
     }
 
-    /// All that is told, in the order of the text; the last says how many more there are.
+    /// All that is told, in the order of the text; the last says that there are more.
     pub(crate) fn finish(mut self) -> Vec<Problem> {
         self.told.sort_by_key(|problem| problem.place.map(|place| (place.line, place.column)));
         if self.more > 0 {
-            let message = format!("and {} more; correct the ones above first", self.more);
+            let message = format!("and at least {} more; correct the ones above first", self.more);
             self.told.push(Problem { path: Path::default(), place: None, message });
         }
         self.told

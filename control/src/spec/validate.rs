@@ -185,6 +185,7 @@ impl Checker<'_> {
                         self.warn(&here, format!("dependsOn names {} twice", quoted(name)));
                     }
                     Some(other) => before[index].push(*other),
+                    None if self.problems.is_full() => self.wrong(&here, "unknown job"),
                     None => {
                         let others =
                             jobs.iter().map(|job| job.name.as_str()).filter(|other| *other != job.name && !other.is_empty());

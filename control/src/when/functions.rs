@@ -28,7 +28,7 @@ const NAMES: [&str; 18] = [
     "replace",
 ];
 /// A compiled regular expression takes at most this much memory, in bytes.
-const MAX_PATTERN_BYTES: usize = 1 << 20;
+const MAX_PATTERN_BYTES: usize = 256 << 10;
 pub(super) const TOO_LONG: &str = "the text that the condition makes is longer than 64 KiB";
 
 /// The kind of value that a function gives for arguments of these kinds.

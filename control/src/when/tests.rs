@@ -1,5 +1,7 @@
 use std::collections::{HashMap, HashSet};
 
+use proptest::prelude::*;
+
 use super::*;
 
 fn variables() -> HashMap<String, String> {
@@ -196,10 +198,12 @@ fn no_condition_takes_much_memory_or_depth() {
     assert_eq!(run(&format!("{}true{}", "(".repeat(38), ")".repeat(38))), Ok(true));
 }
 
-proptest::proptest! {
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn any_text_compiles_and_runs_or_is_refused_without_a_panic(
-        words in proptest::collection::vec(proptest::sample::select(vec![
+        words in prop::collection::vec(prop::sample::select(vec![
             "MODE", "N", "env", ".", "[", "]", "(", ")", "==", "!", "not", "in", "&&", "||", "?", ":", "??", "1", "'a'", "+", "-",
             "**", "..", "len", "int", "success", ",", "|", "\"", "\\", "ü", "1e", "0x", "/*", "matches", "nil", "{", "%", "0",
         ]), 0..12),

@@ -165,7 +165,7 @@ fn check_prediction(defs: &[JobDef], world: &World) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4_000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// In whatever order things happen, and however often the run is paused, jobs and steps end as the definition alone says.
     #[test]

@@ -22,7 +22,8 @@ impl Case {
     }
 
     fn give(&mut self, input: Input) -> &[Change] {
-        self.changes = self.run.apply(input.clone(), self.now, &mut ids()).unwrap_or_else(|error| panic!("{input:?}: {error}"));
+        let what = format!("{input:?}");
+        self.changes = self.run.apply(input, self.now, &mut ids()).unwrap_or_else(|error| panic!("{what}: {error}"));
         &self.changes
     }
 
@@ -207,7 +208,7 @@ fn each_step_is_tried_as_often_as_said_with_the_delay_between() {
     let changes = case.end("j.a", Outcome::Failed).to_vec();
     let second = case.attempt("j.a");
     assert_ne!(first, second);
-    assert!(changes.contains(&Change::NewAttempt { step: case.step("j.a"), attempt: second.clone(), number: 2 }));
+    assert!(changes.contains(&Change::NewAttempt { step: case.step("j.a"), attempt: second, number: 2 }));
     assert_eq!((case.queued(), case.run.due()), (vec![], Some(case.now + 10_000)));
     case.now += 9_999;
     assert_eq!(case.refuse(Input::Tick), "nothing is due yet");

@@ -180,14 +180,15 @@ impl World {
     pub(super) fn give(&mut self, input: Input) {
         let before = self.run.record().clone();
         let allowed = self.allows(&input);
-        match self.run.apply(input.clone(), self.now, &mut ids()) {
+        let noted = input.clone();
+        match self.run.apply(input, self.now, &mut ids()) {
             Err(error) => {
-                assert!(!allowed, "{input:?} was refused: {error}");
-                assert_eq!(self.run.record(), &before, "{input:?} was refused, but changed something");
+                assert!(!allowed, "{noted:?} was refused: {error}");
+                assert_eq!(self.run.record(), &before, "{noted:?} was refused, but changed something");
             }
             Ok(changes) => {
-                assert!(allowed, "{input:?} was taken");
-                self.note(&input);
+                assert!(allowed, "{noted:?} was taken");
+                self.note(&noted);
                 changes.iter().for_each(|change| self.follow(change));
                 self.check_touched(&before, &changes);
                 self.check_rest();

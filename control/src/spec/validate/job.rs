@@ -105,6 +105,9 @@ impl Checker<'_> {
     }
 
     fn when(&mut self, about: &About, what: &str, text: &str, step: bool, may_fail: bool) {
+        if self.problems.is_full() {
+            return;
+        }
         let compiled = When::compile(text, &Scope { variables: &self.variables, step });
         match compiled {
             Err(error) => self.wrong(about, format!("when: {error}")),

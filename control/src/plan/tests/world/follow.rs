@@ -177,6 +177,7 @@ impl World {
         assert_eq!(self.run.record().state.status(), self.status);
         let over = self.jobs.iter().all(|job| is_over(job.status));
         assert_eq!(self.run_is_over(), over && self.status != PipelineStatus::Pending, "the run and its jobs end together");
+        assert!(self.jobs.iter().all(|job| !is_over(job.status) || !job.key_wanted), "a job that is over keeps its key");
         for (index, job) in self.jobs.iter().enumerate().filter(|(_, job)| !is_over(job.status)) {
             assert_eq!(self.run.record().jobs[index].state.status(), job.status);
             let active = self.steps_of(index).filter(|step| {
