@@ -1,1 +1,28 @@
-//! The control plane: pipelines, runs, step runs, agents, HTTP. Nothing of it is built yet; the data plane runs without it.
+//! The control plane: pipelines, runs, step runs, agents, HTTP. So far its pure part; nothing here reads a clock, a file or a
+//! socket.
+//!
+//! | module | what it answers |
+//! |---|---|
+//! | [`cron`] | when a schedule fires |
+//! | [`duration`] | how long `1h30m` is |
+//! | [`labels`] | whether an agent may execute a step |
+//! | [`plan`] | what a run does next, and how it ends |
+//! | [`spec`] | what a pipeline's text says, and what is wrong with it |
+//! | [`template`] | what `${{ NAME }}` in a text becomes |
+//! | [`trigger`] | what begins runs of a pipeline |
+//! | [`when`] | whether a condition holds |
+
+pub mod cron;
+pub mod duration;
+mod glob;
+mod graph;
+pub mod labels;
+pub mod plan;
+pub mod spec;
+pub mod template;
+mod text;
+pub mod trigger;
+pub mod when;
+
+/// Milliseconds since the Unix epoch.
+pub type Millis = i64;
