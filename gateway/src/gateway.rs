@@ -334,8 +334,8 @@ pub fn reindex(path: &Path) -> Result<Reindexed, StoreError> {
     Ok(reindexed)
 }
 
-/// How the memory there is gets divided; the sinks have an eighth of it ([`Sinks::new`]). What is left is for the process itself, and for lines that are for a moment there twice:
-/// as they came and compressed.
+/// How the memory there is gets divided; the sinks have an eighth of it ([`Sinks::new`]). What is left is for the process itself, and
+/// for lines that are for a moment there twice: as they came and compressed.
 struct MemoryShares {
     /// Messages that are announced and not yet handled.
     messages: u64,
