@@ -3,12 +3,15 @@
 //! Each record is delivered at least once or is a dead letter; the cursor never passes one that is neither, and never moves back;
 //! after a crash the same batches are cut again. Defects that are planted must be found.
 
+use std::time::Duration;
+
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::fake::{Fake, Mood, is_bad};
 use super::rig::{NOON, Rig, block_on, letters, saved};
 use crate::clock::Clock;
+use crate::sink::{BatchLimits, Delivery};
 use crate::store::disk::sim::SimDisk;
 use crate::store::{Position, StoreError};
 
@@ -38,8 +41,12 @@ struct World {
 
 impl World {
     fn new(seed: u64, mutant: Option<Mutant>) -> Self {
-        let fake = Fake::new(seed, Mood::Erratic);
         let mut rng = StdRng::seed_from_u64(seed);
+        let mut fake = Fake::new(seed, Mood::Erratic);
+        if rng.random() {
+            // Batches end wherever the log ended when somebody looked: where they do not end again if they are cut anew.
+            fake = fake.clone().limited(BatchLimits { age: Duration::ZERO, ..fake.limits() });
+        }
         fake.with(|state| state.refuses_batches = rng.random());
         Self { rng, mutant, fake, clock: Clock::manual(NOON), disk: SimDisk::new(seed), runs: 0, next: 0, cursor: 0 }
     }
