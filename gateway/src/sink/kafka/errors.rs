@@ -15,6 +15,15 @@ pub(super) enum Verdict {
     Failed(DeliveryError),
 }
 
+/// What a client complains of. librdkafka calls a TLS connection that does not come about now this, now a failure of the transport:
+/// the text of OpenSSL tells.
+pub(super) fn complaint(error: &KafkaError, reason: &str) -> Option<Code> {
+    match error.rdkafka_error_code() {
+        Some(Code::BrokerTransportFailure) if reason.contains("SSL routines") => Some(Code::SSL),
+        code => code,
+    }
+}
+
 /// Judges the error of a message for `topic`.
 pub(super) fn of_message(error: &KafkaError, topic: &str) -> Verdict {
     match error.rdkafka_error_code() {

@@ -247,7 +247,7 @@ impl ClientContext for Context {
         if code == Some(Code::Fatal) {
             self.0.end(DeliveryError::transient("the Kafka producer cannot go on and is made anew"));
         }
-        complain(&self.0.complaint, code);
+        complain(&self.0.complaint, errors::complaint(&error, reason));
     }
 }
 
@@ -293,7 +293,7 @@ impl ClientContext for Quiet {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "librdkafka complains");
-        complain(&self.0, error.rdkafka_error_code());
+        complain(&self.0, errors::complaint(&error, reason));
     }
 }
 

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
-use super::errors::{Verdict, of_message};
+use super::errors::{self, Verdict, of_message};
 use serde_json::{Value, json};
 
 use super::delivery::Out;
@@ -162,4 +162,18 @@ fn an_error_is_retried_unless_it_is_the_records_own_fault() {
 fn a_password_is_not_printed() {
     let login = Login { mechanism: "PLAIN".into(), username: "gateway".into(), password: "secret".into() };
     assert_eq!(format!("{login:?}"), "Login(PLAIN as gateway)");
+}
+
+#[test]
+fn a_tls_connection_that_does_not_come_about_is_known_by_any_of_its_names() {
+    let complaint = |code, reason| errors::complaint(&KafkaError::Global(code), reason);
+    let texts = [
+        "ssl://k:9093/bootstrap: error:0A000086:SSL routines::certificate verify failed (after 10ms in state SSL_HANDSHAKE)",
+        "ssl://k:9093/bootstrap: Receive failed: error:0A000412:SSL routines::sslv3 alert bad certificate: SSL alert number 42",
+    ];
+    for text in texts {
+        assert_eq!(complaint(Code::BrokerTransportFailure, text), Some(Code::SSL));
+    }
+    assert_eq!(complaint(Code::BrokerTransportFailure, "Connect failed"), Some(Code::BrokerTransportFailure));
+    assert_eq!(complaint(Code::AllBrokersDown, ""), Some(Code::AllBrokersDown));
 }
