@@ -197,7 +197,7 @@ impl<E: Encode> Delivery for KafkaDelivery<E> {
             return Err(DeliveryError::permanent("it was too large to be kept whole, so that it cannot be sent again"));
         }
         let (session, _) = self.state()?;
-        let ticket = Ticket::new();
+        let ticket = Ticket::of_letter();
         let (letter, sender, sent, runtime) = (letter.clone(), Arc::clone(&session), Arc::clone(&ticket), Handle::current());
         tokio::task::spawn_blocking(move || {
             let word = |name: &str| letter.route.get(name).map(String::as_str).unwrap_or_default();

@@ -222,6 +222,10 @@ impl Shared {
 fn judge(error: &KafkaError, topic: &str, ticket: &Ticket, shared: &Shared, rejected: impl FnOnce(String) -> Rejected) {
     match errors::of_message(error, topic) {
         Verdict::Rejected(reason) => ticket.reject(rejected(reason)),
+        // Its size says nothing of what the topic told, and nobody else is to suffer from it.
+        Verdict::TooLarge if ticket.is_letter() => {
+            ticket.reject(rejected(format!("Kafka refuses the record for topic {topic}: it is larger than max.message.bytes")));
+        }
         // The limit was asked for before, so it has changed since, or may not be asked for.
         Verdict::TooLarge => {
             let why = format!("topic {topic} takes only smaller messages than it has said; its limit is asked for again");

@@ -21,6 +21,8 @@ pub(super) struct Ticket {
     open: AtomicU64,
     done: watch::Sender<bool>,
     fate: Mutex<Fate>,
+    /// It is that of a dead letter: sent as it is, whatever its size.
+    letter: bool,
 }
 
 /// What did not go well.
@@ -39,7 +41,21 @@ pub(super) struct Tag {
 
 impl Ticket {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { open: AtomicU64::new(1), done: watch::Sender::new(false), fate: Mutex::default() })
+        Self::of(false)
+    }
+
+    /// That of a dead letter that is sent again.
+    pub(super) fn of_letter() -> Arc<Self> {
+        Self::of(true)
+    }
+
+    fn of(letter: bool) -> Arc<Self> {
+        Arc::new(Self { open: AtomicU64::new(1), done: watch::Sender::new(false), fate: Mutex::default(), letter })
+    }
+
+    /// Whether it is that of a dead letter.
+    pub(super) fn is_letter(&self) -> bool {
+        self.letter
     }
 
     /// One more message is on its way.
