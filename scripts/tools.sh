@@ -105,7 +105,7 @@ case "${1:-}" in
     ;;
   go) go_toolchain ;;
   kafka)
-    debian java=openjdk-17-jre-headless mvn=maven kcat=kcat python3=python3 setsid=util-linux 1>&2
+    debian java=openjdk-17-jre-headless mvn=maven kcat=kcat openssl=openssl python3=python3 setsid=util-linux 1>&2
     folder=$(pinned kafka tests/services/kafka/pom.xml)
     once "$folder" fetch_kafka
     echo "$folder"

@@ -10,10 +10,10 @@ use crate::harness::services::ClickHouse;
 use crate::harness::{Launch, Outcome, Rig, SOON, binary, events, eventually, folder, logs, run, scaled, text};
 
 /// How long what is acked may take to arrive, on a busy machine too.
-const ARRIVES: Duration = Duration::from_secs(60);
+pub(crate) const ARRIVES: Duration = Duration::from_secs(60);
 
 /// A gateway that delivers to `url`, into a database of that name.
-async fn rig(url: &str, database: &str, more: &[(&str, &str)]) -> Outcome<Rig> {
+pub(crate) async fn rig(url: &str, database: &str, more: &[(&str, &str)]) -> Outcome<Rig> {
     let own = [
         ("ARCGATE_CLICKHOUSE__URL", url),
         ("ARCGATE_CLICKHOUSE__DATABASE", database),
@@ -24,7 +24,7 @@ async fn rig(url: &str, database: &str, more: &[(&str, &str)]) -> Outcome<Rig> {
 }
 
 /// Pushes `lines` lines of one step run of a pipeline, and waits until they are on disk: then they are acked for good.
-async fn push(rig: &Rig, step_run: &str, pipeline: &str, first: u64, lines: u64) -> Outcome<()> {
+pub(crate) async fn push(rig: &Rig, step_run: &str, pipeline: &str, first: u64, lines: u64) -> Outcome<()> {
     let text: String = (first..first + lines).map(|number| format!("line {number} of {step_run}\n")).collect();
     let mut batch = logs::batch("agent", step_run, 1, text);
     batch.first_line = first;
@@ -35,7 +35,7 @@ async fn push(rig: &Rig, step_run: &str, pipeline: &str, first: u64, lines: u64)
 }
 
 /// Waits until a statement answers with `expected`; says what it answered last.
-async fn becomes(clickhouse: &ClickHouse, sql: &str, expected: u64) -> Outcome<()> {
+pub(crate) async fn becomes(clickhouse: &ClickHouse, sql: &str, expected: u64) -> Outcome<()> {
     let mut last = None;
     let waited = eventually(ARRIVES, sql, async || {
         // A server that has just been killed does not answer.
@@ -46,7 +46,7 @@ async fn becomes(clickhouse: &ClickHouse, sql: &str, expected: u64) -> Outcome<(
 }
 
 /// All that a table and its views say of the lines of a database.
-async fn has_exactly(clickhouse: &ClickHouse, database: &str, lines: u64) -> Outcome<()> {
+pub(crate) async fn has_exactly(clickhouse: &ClickHouse, database: &str, lines: u64) -> Outcome<()> {
     becomes(clickhouse, &format!("SELECT count() FROM {database}.logs"), lines).await?;
     let sums = format!("SELECT (SELECT sum(lines) FROM {database}.log_hours), (SELECT sum(lines) FROM {database}.log_streams)");
     // A view gets its rows right after the table, not at the same instant.
@@ -54,7 +54,7 @@ async fn has_exactly(clickhouse: &ClickHouse, database: &str, lines: u64) -> Out
 }
 
 /// Waits until a statement answers with `expected`; says what it answered last.
-async fn answers(clickhouse: &ClickHouse, sql: &str, expected: &str) -> Outcome<()> {
+pub(crate) async fn answers(clickhouse: &ClickHouse, sql: &str, expected: &str) -> Outcome<()> {
     let mut last = None;
     let waited = eventually(ARRIVES, sql, async || {
         last = clickhouse.query(sql).await.ok();

@@ -4,6 +4,7 @@
 //! Every test is a future under a bound ([`run`]); nothing waits without one. The temporary folders lie in the target folder,
 //! on a real disk, so that a sync is a sync.
 
+pub(crate) mod authority;
 pub(crate) mod front;
 pub(crate) mod oracle;
 pub(crate) mod services;

@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 
 use tokio::task::block_in_place;
 
+use super::authority::Authority;
 use super::{Outcome, http};
 
 /// A service as such: started, killed, stopped, started again on its folder and port.
@@ -91,10 +92,19 @@ impl Kafka {
         block_in_place(|| Service::start("kafka", &[])).map(Self)
     }
 
-    /// One that asks for a name and a password (`name=password …`, SASL/PLAIN); all but the first may only do what
+    /// One that asks for a name and a password (`name=password …`, SASL/PLAIN or SCRAM); all but the first may only do what
     /// [`Kafka::allow`] says.
     pub(crate) fn start_with_users(users: &str) -> Outcome<Self> {
         block_in_place(|| Service::start("kafka", &[("KAFKA_USERS", users)])).map(Self)
+    }
+
+    /// One that takes only who comes over TLS, shows a certificate of that authority, and logs in (`name=password …`, with SASL/PLAIN
+    /// or SCRAM) if users are given.
+    pub(crate) fn start_with_tls(authority: &Authority, users: &str) -> Outcome<Self> {
+        let own = authority.sign("broker")?.to_string_lossy().into_owned();
+        let clients = authority.certificate().to_string_lossy().into_owned();
+        let variables = [("KAFKA_TLS", own.as_str()), ("KAFKA_CLIENTS_CA", clients.as_str()), ("KAFKA_USERS", users)];
+        block_in_place(|| Service::start("kafka", &variables)).map(Self)
     }
 
     /// The one that tests share that do it no harm.
@@ -107,6 +117,11 @@ impl Kafka {
     /// Where clients connect to: `address:port`.
     pub(crate) fn bootstrap(&self) -> &str {
         self.0.value("bootstrap")
+    }
+
+    /// Where it takes anyone, in clear text, and lets them do anything: `address:port`.
+    pub(crate) fn internal(&self) -> &str {
+        self.0.value("internal")
     }
 
     /// SIGKILL.
@@ -126,11 +141,9 @@ impl Kafka {
 
     /// Lets a user do something (`Write`, `Describe`, `Create`) with topics.
     pub(crate) fn allow(&self, user: &str, operation: &str, topics: &[&str]) -> Outcome<()> {
-        let (_, port) = self.bootstrap().rsplit_once(':').ok_or("no port")?;
-        // The listener that takes anyone: see up.sh.
-        let internal = port.parse::<u16>()? + 2;
+        let (_, port) = self.internal().rsplit_once(':').ok_or("no port")?;
         let mut command = Command::new("tests/services/kafka/ask.py");
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).args([&internal.to_string(), "allow", user, operation]).args(topics);
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).args([port, "allow", user, operation]).args(topics);
         let status = block_in_place(|| command.status())?;
         if status.success() { Ok(()) } else { Err(format!("the rights could not be given: {status}").into()) }
     }

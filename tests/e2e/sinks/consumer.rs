@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use arcgate_api::gateway::v1::Event;
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{Headers, Message};
@@ -112,6 +112,15 @@ pub(super) async fn create_topic(config: &ClientConfig, topic: &str, settings: &
     Ok(())
 }
 
+/// Changes settings of a topic; all others get their defaults.
+pub(super) async fn alter_topic(config: &ClientConfig, topic: &str, settings: &[(&str, &str)]) -> Outcome<()> {
+    let admin: AdminClient<DefaultClientContext> = config.create()?;
+    let altered = AlterConfig { specifier: ResourceSpecifier::Topic(topic), entries: settings.iter().copied().collect() };
+    let altered = admin.alter_configs([&altered], &AdminOptions::new().request_timeout(Some(PATIENCE))).await?;
+    altered.into_iter().next().ok_or("no answer")?.map_err(|(_, code)| format!("{topic}: {code}"))?;
+    Ok(())
+}
+
 /// Where a test's gateway delivers: topics of its own on a broker.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
@@ -171,6 +180,12 @@ pub(super) fn cloud_event(agent: &str, seq: u64, kind: &str, subject: &str, data
         "pipelineId": "p", "stepId": "build", "stepName": "build", "pluginName": "shell", "data": data,
     });
     events::event(agent, format!("evt-{seq}"), seq, "outbox", &payload)
+}
+
+/// Text that is hardly smaller when it is compressed: what a topic takes is counted then.
+pub(super) fn noise(seed: u64, bytes: usize) -> String {
+    let words = (0..).map(|n: u64| (seed << 32 | n).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29));
+    words.flat_map(u64::to_le_bytes).map(|byte| char::from(b'#' + byte % 50)).take(bytes).collect()
 }
 
 /// Fails unless the events of each key first came in the order of their `data.n`, and all of one key in one partition.

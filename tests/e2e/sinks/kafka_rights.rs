@@ -9,7 +9,7 @@ use crate::harness::services::Kafka;
 use crate::harness::{Outcome, Rig, SOON, events, eventually, run};
 
 /// Waits until the gateway's log says `what`; gives the whole log.
-async fn says(rig: &Rig, what: &str) -> Outcome<String> {
+pub(super) async fn says(rig: &Rig, what: &str) -> Outcome<String> {
     eventually(SOON * 2, what, async || {
         let log = std::fs::read_to_string(rig.gateway.launch().log())?;
         Ok(Some(log).filter(|log| log.contains(what)))
@@ -17,14 +17,16 @@ async fn says(rig: &Rig, what: &str) -> Outcome<String> {
     .await
 }
 
-async fn push_one(rig: &Rig, seq: u64) -> Outcome<()> {
+/// Pushes an event, which must be acked whatever the sinks do.
+pub(super) async fn push_one(rig: &Rig, seq: u64) -> Outcome<()> {
     let event = cloud_event("a", seq, "arcentra.task.started", "s", &json!({ "n": seq }));
     let ack = events::push(rig.gateway.channel()?, "a", seq - 1, vec![event]).await?;
     assert_eq!(ack.last_accepted_seq, seq, "input does not wait for a sink");
     Ok(())
 }
 
-fn secret(text: &str) -> Outcome<tempfile::NamedTempFile> {
+/// A file that holds this.
+pub(super) fn secret(text: &str) -> Outcome<tempfile::NamedTempFile> {
     let mut file = tempfile::NamedTempFile::new()?;
     writeln!(file, "{text}")?;
     Ok(file)

@@ -358,21 +358,27 @@ class Handler(BaseHTTPRequestHandler):
                 pass
             return self.reply(200, b"", summary={"written_rows": r.rows_written(), "written_bytes": r.bytes_written()})
         t, sql, fmt, rest = time.monotonic_ns(), m[1].decode(), (m[2] or b"Values").decode(), text[m.end() :]
-        refused_before = self.refused_for_space(conn)
-        ins = conn.send_insert(sql, fmt)
+        refused_before = self.refused(conn)
+        # The comment is how the engine's list of queries shows this one.
+        ins = conn.send_insert(f"/* {self.query_id} */ {sql}", fmt)
         try:
             if rest:
                 ins.append(rest)
             for chunk in body:
                 if chunk:
                     ins.append(chunk)
+            own = self.own_id()
             r = ins.finish()
         except BaseException:
             ins.cancel()
             raise
-        # The library's streamed insert passes over a part that could not be written for want of space; the engine counts it. An
-        # insert beside it that was refused makes this one be sent again, which its token makes harmless.
-        if self.refused_for_space(conn) > refused_before:
+        # The library's streamed insert passes over what the engine refuses at its end: for want of space, or by a constraint. The
+        # engine counts that, and names the query that failed last. An insert beside it that was refused may make this one be sent
+        # again, which its token makes harmless.
+        if own and (error := self.rows(conn, f"SELECT code, name, last_error_message FROM system.errors WHERE query_id = '{own}'")):
+            code, name, message = error[0]
+            raise ChError(f"Code: {code}. DB::Exception: {message} ({name})")
+        if self.refused(conn) > refused_before:
             raise ChError("Code: 243. DB::Exception: Cannot reserve space for the rows of an insert (NOT_ENOUGH_SPACE)")
         self.reply(
             200,
@@ -381,8 +387,20 @@ class Handler(BaseHTTPRequestHandler):
         )
 
     @staticmethod
-    def refused_for_space(conn):
-        return int(conn.query("SELECT sum(value) FROM system.errors WHERE code = 243", "TabSeparated").bytes() or 0)
+    def rows(conn, sql):
+        return json.loads(conn.query(sql, "JSONCompact").bytes())["data"]
+
+    def refused(self, conn):
+        return int(self.rows(conn, "SELECT sum(value) FROM system.errors WHERE code IN (243, 469)")[0][0])
+
+    def own_id(self):
+        """The engine's own name of the insert under way, whose connection takes no query meanwhile."""
+        look = Connection(DIR)
+        try:
+            like = f"SELECT query_id FROM system.processes WHERE startsWith(query, '/* {self.query_id} */')"
+            return next((row[0] for row in self.rows(look, like)), None)
+        finally:
+            look.close()
 
     def select(self, conn, sql, params):
         m = FORMAT.search(sql)

@@ -108,7 +108,7 @@ impl DeadLetters {
     }
 
     #[cfg(test)]
-    pub(super) fn bounded(self, max_letters: usize, max_bytes: u64) -> Self {
+    pub(in crate::sink) fn bounded(self, max_letters: usize, max_bytes: u64) -> Self {
         Self { max_letters, max_bytes, ..self }
     }
 

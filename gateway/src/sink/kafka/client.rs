@@ -9,6 +9,8 @@ use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 use tokio::sync::watch;
 
+use super::errors;
+
 /// What a client has complained of last.
 pub(super) struct Complaint {
     last: watch::Sender<Option<Code>>,
@@ -24,7 +26,7 @@ impl Complaint {
     /// Takes note of one.
     pub(super) fn add(&self, error: &KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "librdkafka complains");
-        let code = error.rdkafka_error_code();
+        let code = errors::complaint(error, reason);
         self.last.send_if_modified(|last| {
             // "All brokers are down" follows what says why they are.
             let tells = code.is_some() && !(code == Some(Code::AllBrokersDown) && last.is_some());

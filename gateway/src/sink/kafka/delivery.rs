@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_types, reason = "the session is looked up once a batch and changed when one ends")]
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::time::sleep;
 use super::producer::{Producer, Record};
 use super::session::Session;
 use super::settings::KafkaSettings;
-use super::ticket::Ticket;
+use super::ticket::{Kind, Ticket};
 use super::topics::{self, Limits};
 use crate::budget::Budget;
 use crate::sink::batch::Batch;
@@ -65,6 +66,8 @@ pub(super) struct KafkaDelivery<E> {
 struct State {
     session: Option<Arc<Session>>,
     limits: Arc<Limits>,
+    /// Batches that are to be sent record by record; at most those under way.
+    suspects: HashSet<String>,
 }
 
 impl<E: Encode> KafkaDelivery<E> {
@@ -106,13 +109,16 @@ impl<E: Encode> KafkaDelivery<E> {
             return Ok(());
         }
         let smallest = told.values().copied().min().unwrap_or(LEAST_LIMIT);
-        let config = self.settings.producer(queue, smallest.min(1_000_000), self.encode.pace().1);
+        // What is sent one by one waits for no company.
+        let linger = if self.state.lock().suspects.is_empty() { self.encode.pace().1 } else { 0 };
+        let config = self.settings.producer(queue, smallest.min(1_000_000), linger);
         let session = Session::begin(&config, self.memory.clone())
             .map_err(|error| DeliveryError::not_ready(format!("the settings of Kafka cannot be used: {error}")))?;
         if let Some(old) = old {
             old.producer.end(DeliveryError::transient("the producer is made anew"));
         }
-        *self.state.lock() = State { session: Some(Arc::new(session)), limits: Arc::new(told) };
+        let mut state = self.state.lock();
+        (state.session, state.limits) = (Some(Arc::new(session)), Arc::new(told));
         Ok(())
     }
 
@@ -121,7 +127,8 @@ impl<E: Encode> KafkaDelivery<E> {
         let (session, limits) = self.state()?;
         let bytes = batch.extent().bytes.min(self.memory.total() / READING_SHARE);
         let encode = Arc::clone(&self.encode);
-        let ticket = session.enqueue(token, bytes, || Box::new(move |out| encode.encode(&batch, &limits, out)));
+        let kind = if self.state.lock().suspects.contains(&token) { Kind::OneByOne } else { Kind::Batch };
+        let ticket = session.enqueue(token, kind, bytes, || Box::new(move |out| encode.encode(&batch, &limits, out)));
         Ok((session, ticket))
     }
 
@@ -169,9 +176,17 @@ impl<E: Encode> Delivery for KafkaDelivery<E> {
         let enqueued = self.enqueue(batch, token.clone());
         async move {
             let (session, ticket) = enqueued?;
-            Self::attend(&session.producer, ticket.wait()).await?;
+            let waited = Self::attend(&session.producer, ticket.wait()).await;
+            if ticket.is_suspect() {
+                self.state.lock().suspects.insert(token.clone());
+            }
+            waited?;
             session.close(&token);
-            ticket.outcome()
+            let outcome = ticket.outcome();
+            if outcome.is_ok() {
+                self.state.lock().suspects.remove(&token);
+            }
+            outcome
         }
     }
 
@@ -189,7 +204,7 @@ impl<E: Encode> Delivery for KafkaDelivery<E> {
             return Err(DeliveryError::permanent("it was too large to be kept whole, so that it cannot be sent again"));
         }
         let (session, _) = self.state()?;
-        let ticket = Ticket::new();
+        let ticket = Ticket::new(Kind::Letter);
         let (letter, sent, runtime) = (letter.clone(), Arc::clone(&ticket), Handle::current());
         let producer = Arc::clone(&session.producer);
         tokio::task::spawn_blocking(move || {

@@ -9,19 +9,32 @@ use crate::sink::DeliveryError;
 pub(super) enum Verdict {
     /// Larger than the topic takes.
     TooLarge,
-    /// Never taken, for that reason.
-    Rejected(String),
+    /// Never taken, for that reason, if it was sent alone. Else that may be meant for another: librdkafka tells which of the errors it
+    /// is only if one message of a request is bad.
+    Refused(String),
+    /// Not taken because another message of the same request is bad.
+    BesideRefused,
     /// May be delivered later; the producer cannot go on without changing the order.
     Failed(DeliveryError),
+}
+
+/// What a client complains of. librdkafka calls a TLS connection that does not come about now this, now a failure of the transport:
+/// the text of OpenSSL tells.
+pub(super) fn complaint(error: &KafkaError, reason: &str) -> Option<Code> {
+    match error.rdkafka_error_code() {
+        Some(Code::BrokerTransportFailure) if reason.contains("SSL routines") => Some(Code::SSL),
+        code => code,
+    }
 }
 
 /// Judges the error of a message for `topic`.
 pub(super) fn of_message(error: &KafkaError, topic: &str) -> Verdict {
     match error.rdkafka_error_code() {
         Some(Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize) => Verdict::TooLarge,
-        Some(code @ (Code::InvalidRecord | Code::InvalidTimestamp | Code::BadMessage)) => {
-            Verdict::Rejected(format!("Kafka refuses the record for topic {topic}: {code}"))
+        Some(code @ (Code::InvalidRecord | Code::BadMessage)) => {
+            Verdict::Refused(format!("Kafka refuses the record for topic {topic}: {code}"))
         }
+        Some(Code::InvalidDifferentRecord) => Verdict::BesideRefused,
         Some(code) => Verdict::Failed(of_topic(code, topic)),
         None => Verdict::Failed(DeliveryError::transient(format!("Kafka did not take a record for topic {topic}: {error}"))),
     }
@@ -35,6 +48,11 @@ pub(super) fn of_topic(code: Code, topic: &str) -> DeliveryError {
                 "Kafka has no topic {topic}; create it, set kafka.create_topics = true, or name another one"
             ))
         }
+        // Nothing is wrong with the record, and the next would be refused as well.
+        Code::InvalidTimestamp => DeliveryError::not_ready(format!(
+            "Kafka finds the time of records for topic {topic} too far from its own; set the clocks of this machine and of the brokers \
+             right, or the topic's message.timestamp.after.max.ms and message.timestamp.before.max.ms higher"
+        )),
         Code::InvalidTopic => DeliveryError::not_ready(format!("{topic} is no name for a topic; name another one")),
         Code::TopicAuthorizationFailed => DeliveryError::not_ready(format!(
             "Kafka does not let this gateway use topic {topic}; give its user the rights Describe and Write"

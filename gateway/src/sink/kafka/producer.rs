@@ -18,7 +18,7 @@ use tokio::sync::{Notify, watch};
 
 use super::client::{self, Complaint};
 use super::errors::{self, Verdict};
-use super::ticket::{self, Tag, Ticket};
+use super::ticket::{self, Kind, Tag, Ticket};
 use crate::sink::{DeliveryError, Rejected};
 use crate::store::Position;
 
@@ -119,6 +119,7 @@ impl Producer {
                 return false;
             }
             match inner.send(message) {
+                Ok(()) if ticket.kind() == Kind::OneByOne => return self.wait_for(ticket, runtime),
                 Ok(()) => return true,
                 Err((KafkaError::MessageProduction(Code::QueueFull), back)) => {
                     message = back;
@@ -135,14 +136,28 @@ impl Producer {
 
     /// Waits until half of what is queued has been dealt with: to be woken for each message would cost more than to send it.
     fn wait_for_room(&self, inner: &ThreadedProducer<Context>, runtime: &Handle) {
-        let room = self.shared.room.notified();
         let half = u64::try_from(inner.in_flight_count()).unwrap_or(0) / 2;
-        let enough = self.shared.moved.load(Ordering::SeqCst) + half.max(1);
+        self.wait_until(self.shared.moved.load(Ordering::SeqCst) + half.max(1), runtime);
+    }
+
+    /// Waits until so many messages have been dealt with, but no longer than until another look is due.
+    fn wait_until(&self, enough: u64, runtime: &Handle) {
+        let room = self.shared.room.notified();
         self.shared.wake_at.fetch_min(enough, Ordering::SeqCst);
         if self.shared.moved.load(Ordering::SeqCst) < enough {
-            // In time or not: the queue is looked at again.
             let _ = runtime.block_on(async { tokio::time::timeout(LOOK, room).await });
         }
+    }
+
+    /// Waits for what is on its way. Says whether more is taken.
+    fn wait_for(&self, ticket: &Ticket, runtime: &Handle) -> bool {
+        while ticket.is_under_way() && !self.is_over() {
+            let moved = self.moved();
+            if ticket.is_under_way() {
+                self.wait_until(moved + 1, runtime);
+            }
+        }
+        !self.is_over()
     }
 
     /// How many messages have been confirmed or refused so far.
@@ -221,16 +236,28 @@ impl Shared {
 
     /// Takes note of what the error of a message means to its ticket and the producer.
     fn judge(&self, error: &KafkaError, topic: &str, ticket: &Ticket, rejected: impl FnOnce(String) -> Rejected) {
-        match errors::of_message(error, topic) {
-            Verdict::Rejected(reason) => ticket.reject(rejected(reason)),
+        match (errors::of_message(error, topic), ticket.kind()) {
+            (Verdict::Refused(reason), Kind::OneByOne | Kind::Letter) => ticket.reject(rejected(reason)),
+            (Verdict::Refused(_) | Verdict::BesideRefused, _) => {
+                ticket.suspect();
+                let why =
+                    format!("Kafka refuses a record for topic {topic}; the batch is sent again record by record to find which");
+                self.end(DeliveryError::transient(why.clone()));
+                ticket.fail(DeliveryError::transient(why));
+            }
+            // Its size says nothing of what the topic told, and nobody else is to suffer from it.
+            (Verdict::TooLarge, Kind::Letter) => {
+                ticket
+                    .reject(rejected(format!("Kafka refuses the record for topic {topic}: it is larger than max.message.bytes")));
+            }
             // The limit was asked for before, so it has changed since, or may not be asked for.
-            Verdict::TooLarge => {
+            (Verdict::TooLarge, _) => {
                 let why = format!("topic {topic} takes only smaller messages than it has said; its limit is asked for again");
                 self.too_large.send_replace(Some(topic.to_owned()));
                 self.end(DeliveryError::not_ready(why.clone()));
                 ticket.fail(DeliveryError::not_ready(why));
             }
-            Verdict::Failed(why) => {
+            (Verdict::Failed(why), _) => {
                 self.end(why.clone());
                 ticket.fail(why);
             }

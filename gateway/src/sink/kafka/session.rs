@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::delivery::Out;
 use super::producer::{Producer, Record};
-use super::ticket::Ticket;
+use super::ticket::{Kind, Ticket};
 use crate::budget::Budget;
 use crate::sink::delivery::MAX_UNDER_WAY;
 use crate::sink::{DeliveryError, Rejected};
@@ -51,10 +51,10 @@ impl Session {
 
     /// The ticket of the batch of that token. Unless it is on its way already, it takes its place in the line now; reading it
     /// takes `bytes`.
-    pub(super) fn enqueue(&self, token: String, bytes: u64, encode: impl FnOnce() -> EncodeBatch) -> Arc<Ticket> {
+    pub(super) fn enqueue(&self, token: String, kind: Kind, bytes: u64, encode: impl FnOnce() -> EncodeBatch) -> Arc<Ticket> {
         let mut tickets = self.tickets.lock();
         let ticket = tickets.entry(token).or_insert_with(|| {
-            let ticket = Ticket::new();
+            let ticket = Ticket::new(kind);
             let job = Job { ticket: Arc::clone(&ticket), bytes, encode: encode() };
             if self.line.try_send(job).is_err() {
                 ticket.fail(DeliveryError::transient("too many batches wait for the Kafka producer; this is a defect"));

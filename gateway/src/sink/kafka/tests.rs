@@ -5,13 +5,14 @@ use bytes::Bytes;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
-use super::errors::{Verdict, of_message};
+use super::errors::{self, Verdict, of_message};
 use serde_json::{Value, json};
 
 use super::delivery::Out;
 use super::lines::{Lines, Writer};
 use super::producer::Record;
 use super::session::Session;
+use super::ticket::Kind;
 use super::{EventTopics, LogMessages, Login};
 use crate::block::{Block, Codec, Content, GapReason, OutputStream, Run};
 use crate::budget::Budget;
@@ -152,8 +153,9 @@ fn the_topic_is_that_of_the_types_beginning() {
 fn an_error_is_retried_unless_it_is_the_records_own_fault() {
     let verdict = |code| of_message(&KafkaError::MessageProduction(code), "T");
     assert_eq!(verdict(Code::MessageSizeTooLarge), Verdict::TooLarge);
-    assert!(matches!(verdict(Code::InvalidRecord), Verdict::Rejected(why) if why.contains("topic T")));
-    for code in [Code::UnknownTopicOrPartition, Code::TopicAuthorizationFailed, Code::Authentication] {
+    assert!(matches!(verdict(Code::InvalidRecord), Verdict::Refused(why) if why.contains("topic T")));
+    assert_eq!(verdict(Code::InvalidDifferentRecord), Verdict::BesideRefused);
+    for code in [Code::UnknownTopicOrPartition, Code::TopicAuthorizationFailed, Code::Authentication, Code::InvalidTimestamp] {
         assert!(matches!(verdict(code), Verdict::Failed(DeliveryError::NotReady { .. })), "{code}");
     }
     for code in [Code::BrokerTransportFailure, Code::NotEnoughReplicas, Code::PurgeQueue, Code::RequestTimedOut, Code::Unknown] {
@@ -182,7 +184,7 @@ async fn batches_are_queued_in_the_order_in_which_they_come() {
     let (said, mut heard) = tokio::sync::mpsc::channel(32);
     for at in 0..20 {
         let said = said.clone();
-        session.enqueue(format!("batch {at}"), 100_000, || {
+        session.enqueue(format!("batch {at}"), Kind::Batch, 100_000, || {
             Box::new(move |_| {
                 said.try_send(at).unwrap();
                 Ok(())
@@ -198,7 +200,7 @@ async fn batches_are_queued_in_the_order_in_which_they_come() {
 async fn a_batch_that_was_not_sent_because_the_producer_is_over_is_not_taken_for_sent() {
     let session = session();
     session.producer.end(DeliveryError::not_ready("a right is missing"));
-    let ticket = session.enqueue("batch".into(), 1, || {
+    let ticket = session.enqueue("batch".into(), Kind::Batch, 1, || {
         Box::new(|out| {
             assert!(!out.send(&record()));
             Ok(())
@@ -211,10 +213,24 @@ async fn a_batch_that_was_not_sent_because_the_producer_is_over_is_not_taken_for
 #[tokio::test]
 async fn a_batch_whose_messages_cannot_be_made_fails_and_the_next_goes_on() {
     let session = session();
-    let broken = session.enqueue("broken".into(), 1, || Box::new(|_| panic!("planted")));
-    let next = session.enqueue("next".into(), 1, || Box::new(|_| Ok(())));
+    let broken = session.enqueue("broken".into(), Kind::Batch, 1, || Box::new(|_| panic!("planted")));
+    let next = session.enqueue("next".into(), Kind::Batch, 1, || Box::new(|_| Ok(())));
     broken.wait().await;
     next.wait().await;
     assert!(broken.outcome().is_err());
     assert_eq!(next.outcome(), Ok(Vec::new()));
+}
+
+#[test]
+fn a_tls_connection_that_does_not_come_about_is_known_by_any_of_its_names() {
+    let complaint = |code, reason| errors::complaint(&KafkaError::Global(code), reason);
+    let texts = [
+        "ssl://k:9093/bootstrap: error:0A000086:SSL routines::certificate verify failed (after 10ms in state SSL_HANDSHAKE)",
+        "ssl://k:9093/bootstrap: Receive failed: error:0A000412:SSL routines::sslv3 alert bad certificate: SSL alert number 42",
+    ];
+    for text in texts {
+        assert_eq!(complaint(Code::BrokerTransportFailure, text), Some(Code::SSL));
+    }
+    assert_eq!(complaint(Code::BrokerTransportFailure, "Connect failed"), Some(Code::BrokerTransportFailure));
+    assert_eq!(complaint(Code::AllBrokersDown, ""), Some(Code::AllBrokersDown));
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -21,6 +21,20 @@ pub(super) struct Ticket {
     open: AtomicU64,
     done: watch::Sender<bool>,
     fate: Mutex<Fate>,
+    kind: Kind,
+    /// Messages were refused because of one that is to be found.
+    suspect: AtomicBool,
+}
+
+/// What is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A batch.
+    Batch,
+    /// A batch in which a record is refused: each message is sent alone, so that it is known which, and why.
+    OneByOne,
+    /// A dead letter: sent as it is, whatever its size.
+    Letter,
 }
 
 /// What did not go well.
@@ -38,8 +52,34 @@ pub(super) struct Tag {
 }
 
 impl Ticket {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { open: AtomicU64::new(1), done: watch::Sender::new(false), fate: Mutex::default() })
+    pub(super) fn new(kind: Kind) -> Arc<Self> {
+        Arc::new(Self {
+            open: AtomicU64::new(1),
+            done: watch::Sender::new(false),
+            fate: Mutex::default(),
+            kind,
+            suspect: AtomicBool::new(false),
+        })
+    }
+
+    /// What is sent.
+    pub(super) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// A record of it may be refused, which is found out by sending it one by one.
+    pub(super) fn suspect(&self) {
+        self.suspect.store(true, Ordering::Release);
+    }
+
+    /// Whether it is to be sent one by one.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Acquire)
+    }
+
+    /// Whether messages are on their way.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.open.load(Ordering::Acquire) > 1
     }
 
     /// One more message is on its way.

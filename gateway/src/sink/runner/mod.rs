@@ -150,6 +150,8 @@ impl<F: Feed, D: Delivery<Batch = Batch<F>>> Runner<F, D> {
             cutter: Cutter::new(feed.clone(), limits, reached, epoch),
             cursor,
             letters: DeadLetters::new(disk, store, name),
+            #[cfg(test)]
+            saves_early: false,
         };
         Self {
             name,

@@ -84,6 +84,10 @@ impl<F: Feed, D: Delivery<Batch = Batch<F>>> Runner<F, D> {
             // It still bears the name that asks for it: the next look finds it again.
             Err(error) => {
                 tracing::warn!(sink = self.name, letter = %id, %error, "a dead letter could not be sent; trying again");
+                if matches!(error, DeliveryError::NotReady { .. }) && self.ready == Ready::Yes {
+                    // There may be no batch that would find that out.
+                    self.ready = Ready::No;
+                }
                 Ok(())
             }
         };

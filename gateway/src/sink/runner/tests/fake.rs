@@ -220,6 +220,7 @@ impl Delivery for Fake {
                     state.confirmed.insert(letter.position);
                     Ok(())
                 }
+                Mood::Missing => Err(DeliveryError::not_ready("the topic is missing")),
                 _ => Err(DeliveryError::transient("it is down")),
             }
         })

@@ -88,6 +88,26 @@ fn a_letter_is_sent_again_when_asked_and_stays_if_refused_again() {
     });
 }
 
+#[test]
+fn what_a_letter_finds_missing_is_prepared_again_though_nothing_else_is_sent() {
+    block_on(async {
+        let fake = Fake::new(1, Mood::Well).limited(LIMITS);
+        let mut rig = open(&fake);
+        rig.append(0..10).unwrap();
+        rig.caught_up().await;
+        let letters = folder(&rig);
+        let prepared = fake.with(|state| {
+            state.mood = Mood::Missing;
+            state.prepared
+        });
+        letters.ask_retry(letters.list().unwrap()[0].id).unwrap();
+        fake.until(|state| state.prepared > prepared).await;
+        fake.with(|state| state.mood = Mood::Well);
+        soon(|| letters.list().unwrap().is_empty()).await;
+        rig.stop().await;
+    });
+}
+
 async fn soon(mut what: impl FnMut() -> bool) {
     let wait = async {
         while !what() {

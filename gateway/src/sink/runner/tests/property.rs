@@ -1,7 +1,9 @@
 //! I9, at random: a disk that loses, tears and fails at any operation, an other end that does anything, runs that end anywhere.
 //!
 //! Each record is delivered at least once or is a dead letter; the cursor never passes one that is neither, and never moves back;
-//! after a crash the same batches are cut again.
+//! after a crash the same batches are cut again. Defects that are planted must be found.
+
+use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -9,11 +11,26 @@ use rand::{RngExt, SeedableRng};
 use super::fake::{Fake, Mood, is_bad};
 use super::rig::{NOON, Rig, block_on, letters, saved};
 use crate::clock::Clock;
-use crate::store::Position;
+use crate::sink::{BatchLimits, Delivery};
 use crate::store::disk::sim::SimDisk;
+use crate::store::{Position, StoreError};
+
+/// The defects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mutant {
+    /// The cursor passes a batch before it is confirmed.
+    SavesEarly,
+    /// After a restart batches are cut as if none had been sent.
+    CutsAnew,
+    /// A batch that is cut again is named after the epoch of now.
+    EpochForgotten,
+    /// A record that is rejected is passed, and not kept.
+    LettersForgotten,
+}
 
 struct World {
     rng: StdRng,
+    mutant: Option<Mutant>,
     fake: Fake,
     clock: Clock,
     disk: SimDisk,
@@ -23,17 +40,25 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
-        let fake = Fake::new(seed, Mood::Erratic);
+    fn new(seed: u64, mutant: Option<Mutant>) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
+        let mut fake = Fake::new(seed, Mood::Erratic);
+        if rng.random() {
+            // Batches end wherever the log ended when somebody looked: where they do not end again if they are cut anew.
+            fake = fake.clone().limited(BatchLimits { age: Duration::ZERO, ..fake.limits() });
+        }
         fake.with(|state| state.refuses_batches = rng.random());
-        Self { rng, fake, clock: Clock::manual(NOON), disk: SimDisk::new(seed), runs: 0, next: 0, cursor: 0 }
+        Self { rng, mutant, fake, clock: Clock::manual(NOON), disk: SimDisk::new(seed), runs: 0, next: 0, cursor: 0 }
+    }
+
+    fn open(&mut self) -> Result<Rig, StoreError> {
+        self.runs += 1;
+        Rig::open_with(&self.disk, &self.clock, self.runs, &self.fake, self.mutant)
     }
 
     /// A run that ends badly.
     async fn life(&mut self) -> Result<(), String> {
-        self.runs += 1;
-        let Ok(mut rig) = Rig::open(&self.disk, &self.clock, self.runs, &self.fake) else {
+        let Ok(mut rig) = self.open() else {
             self.disk = self.disk.crash();
             return Ok(());
         };
@@ -64,7 +89,7 @@ impl World {
         Ok(())
     }
 
-    fn append(&mut self, rig: &mut Rig) -> Result<(), crate::store::StoreError> {
+    fn append(&mut self, rig: &mut Rig) -> Result<(), StoreError> {
         if self.rng.random_bool(0.1) {
             self.clock.set(self.clock.now() + 40_000_000);
         }
@@ -93,8 +118,7 @@ impl World {
     }
 
     async fn last(&mut self) -> Result<(), String> {
-        self.runs += 1;
-        let mut rig = Rig::open(&self.disk, &self.clock, self.runs, &self.fake).map_err(|error| error.to_string())?;
+        let mut rig = self.open().map_err(|error| error.to_string())?;
         self.check(&rig)?;
         rig.append(self.next..self.next + 20).map_err(|error| error.to_string())?;
         rig.caught_up().await;
@@ -107,9 +131,9 @@ impl World {
     }
 }
 
-fn play(seed: u64) -> Result<(), String> {
+fn play(seed: u64, mutant: Option<Mutant>) -> Result<(), String> {
     block_on(async {
-        let mut world = World::new(seed);
+        let mut world = World::new(seed, mutant);
         for _ in 0..world.rng.random_range(1..6) {
             world.life().await?;
         }
@@ -120,6 +144,15 @@ fn play(seed: u64) -> Result<(), String> {
 #[test]
 fn i9_whatever_dies_every_record_arrives_and_the_cursor_passes_none_that_has_not() {
     for seed in 0..120 {
-        play(seed).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
+        play(seed, None).unwrap_or_else(|wrong| panic!("seed {seed}: {wrong}"));
+    }
+}
+
+#[test]
+fn i9_each_planted_defect_is_found() {
+    for mutant in [Mutant::SavesEarly, Mutant::CutsAnew, Mutant::EpochForgotten, Mutant::LettersForgotten] {
+        let found = (0..120).find_map(|seed| play(seed, Some(mutant)).err().map(|error| (seed, error)));
+        let (seed, error) = found.unwrap_or_else(|| panic!("{mutant:?} was not found"));
+        println!("{mutant:?}: found with seed {seed}: {error}");
     }
 }

@@ -9,8 +9,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::fake::Fake;
+use super::property::Mutant;
 use crate::clock::{Clock, Millis};
-use crate::sink::cursor::{Saved, SinkCursor};
+use crate::sink::cursor::{End, Saved, SinkCursor};
 use crate::sink::deadletters::DeadLetters;
 use crate::sink::feed::EventFeed;
 use crate::sink::lag::Progress;
@@ -46,6 +47,17 @@ pub(super) struct Rig {
 impl Rig {
     /// Opens the log and starts the sink.
     pub(super) fn open(disk: &SimDisk, clock: &Clock, run: u32, fake: &Fake) -> Result<Self, StoreError> {
+        Self::open_with(disk, clock, run, fake, None)
+    }
+
+    /// The same, with a defect.
+    pub(super) fn open_with(
+        disk: &SimDisk,
+        clock: &Clock,
+        run: u32,
+        fake: &Fake,
+        mutant: Option<Mutant>,
+    ) -> Result<Self, StoreError> {
         let over: Arc<SimDisk> = Arc::new(disk.clone());
         let options = SegmentOptions {
             kind: LogKind::Events,
@@ -59,7 +71,20 @@ impl Rig {
         if cursor.saved().is_none() {
             cursor.save(Saved { cursor: log.start(), ends: Vec::new() })?;
         }
-        let at = cursor.saved().map_or(0, |saved| saved.cursor);
+        let Saved { cursor: at, ends } = cursor.saved().cloned().unwrap_or_default();
+        let mut epoch = run;
+        match mutant {
+            Some(Mutant::CutsAnew) => {
+                // Another epoch would give it away.
+                epoch = 1;
+                cursor.save(Saved { cursor: at, ends: Vec::new() })?;
+            }
+            Some(Mutant::EpochForgotten) => {
+                let ends = ends.into_iter().map(|end| End { epoch: run, ..end }).collect();
+                cursor.save(Saved { cursor: at, ends })?;
+            }
+            _ => {}
+        }
         let synced = watch::Sender::new(log.synced());
         let feed = EventFeed::over(log.clone(), synced.subscribe(), STORE_ID);
         let progress = Arc::new(Progress::new("s", LogKind::Events, at));
@@ -70,13 +95,19 @@ impl Rig {
             delivery: fake.clone(),
             cursor,
             progress: Arc::clone(&progress),
-            epoch: run,
+            epoch,
             disk: over,
             clock: clock.clone(),
             pace: PACE,
         };
         let stopper = Stopper::default();
-        let task = tokio::spawn(Runner::new(parts, store()).run(stopper.wish()));
+        let mut runner = Runner::new(parts, store());
+        let desk = runner.desk.as_mut().expect("nobody has it yet");
+        desk.saves_early = mutant == Some(Mutant::SavesEarly);
+        if mutant == Some(Mutant::LettersForgotten) {
+            desk.letters = DeadLetters::new(Arc::new(disk.clone()), store(), "s").bounded(0, 0);
+        }
+        let task = tokio::spawn(runner.run(stopper.wish()));
         Ok(Self { disk: disk.clone(), log, writer, synced, progress, stopper, task })
     }
 
