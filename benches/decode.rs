@@ -74,6 +74,7 @@ fn decode(criterion: &mut Criterion) {
             plugin: "shell".into(),
             time: 0,
             agent: agent.clone(),
+            seq: 1,
         };
         group.bench_function(name, |bencher| {
             bencher.iter(|| {

@@ -48,6 +48,7 @@ fn run(lines: u32, agent: &Id) -> Run {
         level: "info".into(),
         plugin: "shell".into(),
         agent: agent.clone(),
+        seq: 1,
     }
 }
 

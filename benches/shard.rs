@@ -52,6 +52,7 @@ impl Batch {
             level: "".into(),
             plugin: "".into(),
             agent: agent.clone(),
+            seq: 1,
         };
         let Self { lines, raw_bytes, codec, .. } = *self;
         let piece = Piece { lines, raw_bytes, codec, bytes: self.bytes.clone(), runs: vec![run], ends_with_newline: true };

@@ -73,6 +73,7 @@ impl Way {
             plugin: "shell".into(),
             time: 0,
             agent: agent.clone(),
+            seq: 1,
         };
         let pipeline_id: Arc<str> = "pipeline".into();
         let mut least = u64::MAX;

@@ -51,6 +51,7 @@ fn batch(compression: Compression, format: Format, data: Vec<u8>) -> BatchBytes 
         plugin: "shell".into(),
         time: 0,
         agent: Id::parse("agent-1").unwrap(),
+        seq: 1,
     }
 }
 

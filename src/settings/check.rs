@@ -53,6 +53,15 @@ pub fn check(loaded: &Loaded) -> Result<(), SettingsError> {
     for (key, what) in kafka::problems(&settings.kafka) {
         complain(key, what);
     }
+    let clickhouse = &settings.clickhouse;
+    if let Some(path) = &clickhouse.tls_ca_file {
+        let key = "clickhouse.tls_ca_file";
+        if !clickhouse.url.starts_with("https:") {
+            complain(key, format!("{key} is set, but clickhouse.url does not begin with https://; let it, or leave {key} out"));
+        } else if let Err(error) = std::fs::File::open(path) {
+            complain(key, format!("{key} = \"{}\" cannot be read: {error}", path.display()));
+        }
+    }
     if settings.events.ack == Ack::Kafka && (settings.kafka.brokers.is_empty() || !settings.kafka.events) {
         complain(
             "events.ack",

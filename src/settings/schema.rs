@@ -113,6 +113,8 @@ pub struct ClickHouse {
     pub user: String,
     /// Holds the password.
     pub password_file: Option<PathBuf>,
+    /// Who vouches for the server.
+    pub tls_ca_file: Option<PathBuf>,
     /// `lz4`, `zstd` or `none`.
     pub compression: Compression,
     /// How long rows are kept.
@@ -150,6 +152,7 @@ impl ClickHouse {
             database: self.database.clone(),
             user: self.user.clone(),
             password_file: self.password_file.clone(),
+            tls_ca_file: self.tls_ca_file.clone(),
             compression: self.compression,
             ttl_days: u32::try_from(self.ttl.as_secs() / 86_400).unwrap_or(u32::MAX),
             cluster: Some(self.cluster.clone()).filter(|cluster| !cluster.is_empty()),

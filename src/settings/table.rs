@@ -124,6 +124,8 @@ pub static KEYS: &[Key] = &[
         "Who connects. Needs SELECT and INSERT on the database, and CREATE and ALTER to apply the schema."),
     key("clickhouse.password_file", "", Kind::OptionalPath(|s| &mut s.clickhouse.password_file),
         "A file whose first line is the password. It is read again whenever ClickHouse refuses, so that a new password needs no restart."),
+    key("clickhouse.tls_ca_file", "", Kind::OptionalPath(|s| &mut s.clickhouse.tls_ca_file),
+        "Who vouches for a server at `https://` (PEM); else the system's authorities."),
     key("clickhouse.compression", "lz4", Kind::OneOf(&["lz4", "zstd", "none"], |s, word| s.clickhouse.compression = compression(word)),
         "How requests and answers are compressed: `lz4`, `zstd` for slow networks, `none`."),
     key("clickhouse.ttl", "90d", Kind::Time(DAY, YEARS, |s| &mut s.clickhouse.ttl),

@@ -2,7 +2,7 @@
 //!
 //! | at | bytes | what |
 //! |---|---|---|
-//! | 0 | 1 | version: 1 |
+//! | 0 | 1 | version: 2 |
 //! | 1 | 1 | flags: 1 the agent counts, 2 made of an event; others must be 0 |
 //! | 2 | 1 | content: 0 text, 1 gap |
 //! | 3 | 1 | text: codec (0 plain, 1 zstd, 2 LZ4); gap: reason, as `GapReason` numbers them |
@@ -18,7 +18,7 @@
 //! | 56 | 4 | S: how many strings |
 //! | 60 | 4 | R: how many runs |
 //! | 64 | … | S strings: 2 bytes length, then UTF-8; the first is the step run |
-//! | … | 20·R | the runs |
+//! | … | 28·R | the runs |
 //! | … | … | the bytes, up to the end of the body |
 //!
 //! A run, its strings named by their place in the table:
@@ -32,6 +32,9 @@
 //! | 16 | 2 | agent |
 //! | 18 | 1 | output: 0 not said, 1 stdout, 2 stderr |
 //! | 19 | 1 | flags: 1 cut; others must be 0 |
+//! | 20 | 8 | seq |
+//!
+//! Version 1, which is read and not written, has no seq and so runs of 20 bytes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -49,8 +52,10 @@ pub const MAX_RUNS: usize = 16_384;
 /// The size of the part of a body that has the same layout in every block.
 pub const HEAD: usize = 64;
 
-const VERSION: u8 = 1;
-const RUN: usize = 20;
+const VERSION: u8 = 2;
+const RUN: usize = 28;
+/// Of version 1.
+const OLD_RUN: usize = 20;
 const AGENT_COUNTED: u8 = 1;
 const FROM_EVENT: u8 = 2;
 const TRUNCATED: u8 = 1;
@@ -61,7 +66,7 @@ const SLACK: usize = 64 << 10;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// A newer release wrote it.
-    #[error("the block has version {0}, this release reads {VERSION}; use the release that wrote it")]
+    #[error("the block has version {0}, this release reads 1 to {VERSION}; use the release that wrote it")]
     Version(u8),
     /// The body ends too early, or goes on too long.
     #[error("the block's {0} does not fit its frame")]
@@ -171,6 +176,7 @@ fn put_run<'a>(run: &'a Run, strings: &mut Strings<'a>, table: &mut Vec<u8>) -> 
         table.extend_from_slice(&place.to_le_bytes());
     }
     table.extend_from_slice(&[run.stream as u8, u8::from(run.truncated) * TRUNCATED]);
+    table.extend_from_slice(&run.seq.to_le_bytes());
     Ok(())
 }
 
@@ -182,7 +188,7 @@ fn put_run<'a>(run: &'a Run, strings: &mut Strings<'a>, table: &mut Vec<u8>) -> 
 pub fn decode(body: &Bytes) -> Result<Block, FormatError> {
     let mut input = Input(body);
     let version = input.u8("header")?;
-    if version != VERSION {
+    if !matches!(version, 1 | VERSION) {
         return Err(FormatError::Version(version));
     }
     let flags = input.u8("header")?;
@@ -200,7 +206,7 @@ pub fn decode(body: &Bytes) -> Result<Block, FormatError> {
     check_numbers(first_line, lines)?;
     let strings = read_strings(&mut input, strings)?;
     let step_run = Id::parse(strings.first().ok_or(FormatError::Size("table of strings"))?)?;
-    let runs = read_runs(&mut input, runs, &strings)?;
+    let runs = read_runs(&mut input, version, runs, &strings)?;
     if input.0.len() != data as usize {
         return Err(FormatError::Size("text"));
     }
@@ -244,8 +250,8 @@ pub enum Peek {
 pub fn peek(body: &[u8]) -> Option<Peek> {
     let number = |at: usize| Some(u32::from_le_bytes(body.get(at..at + 4)?.try_into().ok()?));
     match (body.first()?, body.get(2)?) {
-        (&VERSION, 0) => Some(Peek::Text { lines: number(16)?, raw_bytes: number(20)? }),
-        (&VERSION, 1) => Some(Peek::Gap),
+        (1 | &VERSION, 0) => Some(Peek::Text { lines: number(16)?, raw_bytes: number(20)? }),
+        (1 | &VERSION, 1) => Some(Peek::Gap),
         _ => None,
     }
 }
@@ -299,8 +305,8 @@ fn read_strings(input: &mut Input<'_>, count: usize) -> Result<Vec<Arc<str>>, Fo
     Ok(strings)
 }
 
-fn read_runs(input: &mut Input<'_>, count: usize, strings: &[Arc<str>]) -> Result<Vec<Run>, FormatError> {
-    if count > MAX_RUNS || count > input.0.len() / RUN {
+fn read_runs(input: &mut Input<'_>, version: u8, count: usize, strings: &[Arc<str>]) -> Result<Vec<Run>, FormatError> {
+    if count > MAX_RUNS || count > input.0.len() / if version == 1 { OLD_RUN } else { RUN } {
         return Err(FormatError::Size("table of runs"));
     }
     let text = |place: u16| strings.get(usize::from(place)).ok_or(FormatError::Field("run"));
@@ -325,8 +331,9 @@ fn read_runs(input: &mut Input<'_>, count: usize, strings: &[Arc<str>]) -> Resul
         if flags & !TRUNCATED != 0 {
             return Err(FormatError::Field("run"));
         }
+        let seq = if version == 1 { 0 } else { input.u64("table of runs")? };
         let (level, plugin) = (Arc::clone(level), Arc::clone(plugin));
-        runs.push(Run { lines, time, stream, truncated: flags & TRUNCATED != 0, level, plugin, agent });
+        runs.push(Run { lines, time, stream, truncated: flags & TRUNCATED != 0, level, plugin, agent, seq });
     }
     Ok(runs)
 }

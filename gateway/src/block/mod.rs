@@ -60,6 +60,8 @@ pub struct Run {
     pub plugin: Arc<str>,
     /// The agent that sent them.
     pub agent: AgentId,
+    /// That agent's own number of the batch or event they came in; 0 if not known.
+    pub seq: u64,
 }
 
 /// Why lines are missing.

@@ -105,6 +105,8 @@ pub struct BatchBytes {
     pub time: Millis,
     /// Who sent them.
     pub agent: AgentId,
+    /// Their sender's own number of them.
+    pub seq: u64,
 }
 
 impl BatchBytes {
@@ -113,6 +115,7 @@ impl BatchBytes {
     /// # Errors
     /// Its compression, format or stream is none that exists.
     pub fn of(batch: LogBatch, agent: AgentId, now: Millis) -> Result<Self, DecodeError> {
+        let seq = batch.meta.as_ref().map_or(0, |meta| meta.seq);
         let said = batch.meta.and_then(|meta| meta.timestamp);
         let time = said.map(|at| at.seconds.saturating_mul(1000).saturating_add(i64::from(at.nanos) / 1_000_000));
         Ok(Self {
@@ -125,6 +128,7 @@ impl BatchBytes {
             plugin: batch.plugin_name.into(),
             time: time.unwrap_or(now),
             agent,
+            seq,
         })
     }
 }

@@ -69,6 +69,7 @@ mod tests {
                 plugin: "".into(),
                 time: 0,
                 agent: crate::id::Id::parse("a").unwrap(),
+                seq: 1,
             };
             assert_eq!(count_in_passing(&batch, 1 << 20), Some(100_001));
             assert_eq!(count_in_passing(&batch, 1000), None);

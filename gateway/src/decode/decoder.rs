@@ -190,5 +190,6 @@ fn run(batch: &BatchBytes, lines: usize, truncated: bool) -> Run {
         level: Arc::clone(&batch.level),
         plugin: Arc::clone(&batch.plugin),
         agent: batch.agent.clone(),
+        seq: batch.seq,
     }
 }

@@ -134,8 +134,8 @@ impl Runs<'_> {
         }
         self.grow()?;
         let (level, plugin) = (self.name(record.level)?, self.name(record.plugin)?);
-        let (stream, agent) = (record.stream, self.batch.agent.clone());
-        self.runs.push(Run { lines, time, stream, truncated: stretch.truncated, level, plugin, agent });
+        let (stream, agent, seq) = (record.stream, self.batch.agent.clone(), self.batch.seq);
+        self.runs.push(Run { lines, time, stream, truncated: stretch.truncated, level, plugin, agent, seq });
         Ok(())
     }
 

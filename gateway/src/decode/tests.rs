@@ -33,6 +33,7 @@ fn batch(compression: Compression, data: impl Into<Bytes>) -> BatchBytes {
         plugin: "shell".into(),
         time: 1000,
         agent: Id::parse("agent-1").unwrap(),
+        seq: 1,
     }
 }
 

@@ -70,6 +70,7 @@ pub(super) fn run(lines: u32) -> Run {
         level: "info".into(),
         plugin: "shell".into(),
         agent: id("agent-1"),
+        seq: 1,
     }
 }
 

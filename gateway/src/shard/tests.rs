@@ -129,6 +129,7 @@ fn run(text: &str, time: i64) -> Run {
         level: "".into(),
         plugin: "".into(),
         agent: id("a"),
+        seq: 1,
     }
 }
 

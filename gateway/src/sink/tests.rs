@@ -25,6 +25,7 @@ fn block(first_line: u64, lines: u32) -> Block {
         level: "".into(),
         plugin: "".into(),
         agent: id("a"),
+        seq: 1,
     };
     let content = match lines {
         0 => Content::Gap { reason: GapReason::Unreadable, time: 1 },

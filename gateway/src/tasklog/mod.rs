@@ -177,6 +177,7 @@ impl TaskLog {
                 plugin: lines.plugin.into(),
                 time: lines.time.unwrap_or(event.received),
                 agent: event.agent,
+                seq: event.seq,
             };
             match self.decoder.run(&bytes).await {
                 Ok(decoded) => {

@@ -164,6 +164,12 @@ impl ClickHouse {
         block_in_place(|| Service::start("clickhouse", &[("CLICKHOUSE_USER", user)])).map(Self)
     }
 
+    /// One that takes anyone, also over TLS, where that authority vouches for it.
+    pub(crate) fn start_with_tls(authority: &Authority) -> Outcome<Self> {
+        let own = authority.sign("clickhouse")?.to_string_lossy().into_owned();
+        block_in_place(|| Service::start("clickhouse", &[("CLICKHOUSE_TLS", &own)])).map(Self)
+    }
+
     /// One whose data lie on a disk of this size (`64m`), which is gone when it ends.
     pub(crate) fn start_with_disk(size: &str) -> Outcome<Self> {
         block_in_place(|| Service::start("clickhouse", &[("CLICKHOUSE_DISK", size)])).map(Self)
@@ -179,6 +185,11 @@ impl ClickHouse {
     /// Where clients connect to: `http://address:port`.
     pub(crate) fn url(&self) -> &str {
         self.0.value("url")
+    }
+
+    /// Where clients connect to over TLS: `https://address:port`.
+    pub(crate) fn tls_url(&self) -> &str {
+        self.0.value("tls")
     }
 
     /// Its data folder, for what only the file system can do to it.

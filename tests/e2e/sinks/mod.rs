@@ -1,5 +1,6 @@
 //! What the sinks promise, on a real Kafka and a real ClickHouse.
 
+mod clickhouse_tls;
 mod consumer;
 mod dead_letters;
 mod kafka;

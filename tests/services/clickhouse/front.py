@@ -11,7 +11,7 @@ One process owns the folder. Each request gets a connection to the engine of its
 parameters are per request and requests run in parallel, as on a server. Inserts stream into the engine, selects stream out.
 """
 
-import base64, json, os, re, signal, socket, struct, sys, threading, time, uuid, zlib
+import base64, json, os, re, signal, socket, ssl, struct, sys, threading, time, uuid, zlib
 from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
@@ -527,6 +527,13 @@ if __name__ == "__main__":
     VERSION = str(base.query("SELECT version()", "TSV")).strip()
     HTTP_COMPRESSION = os.environ.get("CLICKHOUSE_HTTP_COMPRESSION", "1")
     server = Server(("127.0.0.1", PORT), Handler)
+    if os.environ.get("CLICKHOUSE_TLS"):
+        over_tls = Server(("127.0.0.1", int(os.environ["CLICKHOUSE_TLS_PORT"])), Handler)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(os.environ["CLICKHOUSE_TLS"])
+        # The handshake is made by the connection's own thread, at its first read.
+        over_tls.socket = context.wrap_socket(over_tls.socket, server_side=True, do_handshake_on_connect=False)
+        threading.Thread(target=over_tls.serve_forever, daemon=True).start()
 
     def stop(*_):
         threading.Thread(target=server.shutdown).start()

@@ -4,6 +4,7 @@
 #   tests/services/clickhouse/up.sh FOLDER
 #
 #   CLICKHOUSE_USER   "name=password" that clients have to give; without it user `default` with no password
+#   CLICKHOUSE_TLS    a file (PEM) with a key and its certificate: answers over TLS as well, on a port of its own
 #   CLICKHOUSE_DISK   the data lies on a disk of this size (as 64m), in memory, which is gone when the engine ends; needs root
 set -euo pipefail
 service=clickhouse
@@ -13,8 +14,9 @@ here=$root/tests/services/clickhouse
 python=$("$root/scripts/tools.sh" clickhouse)/bin/python
 mkdir -p "$1" && folder=$(cd "$1" && pwd)
 pid=$(pid_of "$folder") && fail "already runs in $folder, as process $pid"
-[ -s "$folder/port" ] || free_ports 1 >"$folder/port"
+[ -s "$folder/port" ] || free_ports 2 >"$folder/port"
 port=$(cat "$folder/port")
+tls_port=$((port + 1))
 
 user=()
 if [ -n "${CLICKHOUSE_USER:-}" ]; then user=("${CLICKHOUSE_USER%%=*}" "${CLICKHOUSE_USER#*=}"); fi
@@ -24,8 +26,8 @@ if [ -n "${CLICKHOUSE_DISK:-}" ]; then
   # In a mount namespace of its own: nobody else sees it, and nobody has to unmount it.
   disk=(unshare --mount sh -c 'mount -t tmpfs -o "size=$0" tmpfs "$1" && shift && exec "$@"' "$CLICKHOUSE_DISK" "$folder/data")
 fi
-TZ=UTC setsid "${disk[@]}" "$python" "$here/front.py" "$folder/data" "$port" "${user[@]}" >>"$folder/engine.log" 2>&1 </dev/null &
+CLICKHOUSE_TLS_PORT=$tls_port TZ=UTC setsid "${disk[@]}" "$python" "$here/front.py" "$folder/data" "$port" "${user[@]}" >>"$folder/engine.log" 2>&1 </dev/null &
 echo $! >"$folder/pid"
 answers() { [ "$(python3 -c "import urllib.request as r; print(r.urlopen('http://127.0.0.1:$port/ping', timeout=2).read())" 2>/dev/null)" = "b'Ok.\\n'" ]; }
 wait_ready "$folder" "$folder/engine.log" answers
-echo "pid=$(cat "$folder/pid") url=http://127.0.0.1:$port log=$folder/engine.log"
+echo "pid=$(cat "$folder/pid") url=http://127.0.0.1:$port tls=https://127.0.0.1:$tls_port log=$folder/engine.log"

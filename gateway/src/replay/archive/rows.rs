@@ -61,6 +61,8 @@ impl<'a> Row<'a> {
             level: text(self.level)?,
             plugin: text(self.plugin)?,
             agent: agent.ok_or_else(|| unreadable("an agent_id that is none"))?,
+            // Not shown, so not asked for.
+            seq: 0,
         })
     }
 }

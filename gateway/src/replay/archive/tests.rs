@@ -119,6 +119,7 @@ fn text(at: u64, lines: &[Vec<u8>]) -> Content {
         level: ["info", "", "error"][number / 4 % 3].into(),
         plugin: "shell".into(),
         agent: id("agent-1"),
+        seq: 0,
     });
     let bytes: Vec<u8> = lines.iter().flat_map(|line| [&line[..], b"\n"].concat()).collect();
     Content::Text { codec: Codec::Plain, raw_bytes: bytes.len() as u32, skip: 0, runs: runs.collect(), bytes: bytes.into() }

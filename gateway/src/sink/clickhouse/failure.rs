@@ -6,6 +6,8 @@ use clickhouse::error::Error;
 
 use crate::sink::DeliveryError;
 
+/// What to do about a certificate that is not trusted.
+const CERTIFICATE: &str = "; check clickhouse.url and clickhouse.tls_ca_file, which is read again at each try";
 /// How much of the server's text is shown.
 const SHOWN: usize = 400;
 
@@ -57,6 +59,7 @@ pub fn classify(url: &str, error: &Error) -> DeliveryError {
             Some(code) if PERMANENT.contains(&code) => DeliveryError::permanent(why),
             _ => DeliveryError::transient(why),
         },
+        _ if why.ends_with(CERTIFICATE) => DeliveryError::not_ready(why),
         _ => DeliveryError::transient(why),
     }
 }
@@ -73,7 +76,11 @@ pub fn describe(url: &str, error: &Error) -> String {
             }
         }
         Error::TimedOut => format!("ClickHouse at {url} does not answer in time (clickhouse.timeout)"),
-        other => format!("ClickHouse at {url} cannot be reached: {}", one_line(&with_causes(other))),
+        other => {
+            let causes = one_line(&with_causes(other));
+            let hint = if causes.contains("invalid peer certificate") { CERTIFICATE } else { "" };
+            format!("ClickHouse at {url} cannot be reached: {causes}{hint}")
+        }
     }
 }
 

@@ -53,7 +53,7 @@ impl Prefix {
         row.extend_from_slice(&run.time.to_le_bytes());
         let texts = [&*run.level, stream_name(run.stream), &*run.plugin, run.agent.as_str(), place.pipeline_id, ""];
         texts.iter().for_each(|text| put_bytes(row, text.as_bytes()));
-        row.extend_from_slice(&0u64.to_le_bytes());
+        row.extend_from_slice(&run.seq.to_le_bytes());
         row.extend_from_slice(&block.epoch.to_le_bytes());
         row.push(run.truncated.into());
         row.extend_from_slice(&place.received.to_le_bytes());
@@ -137,7 +137,7 @@ pub fn line_json(block: &Block, line: &Line<'_>, place: Place<'_>) -> Vec<u8> {
         "step_run_id": block.step_run.as_str(), "line_number": line.number, "origin": origin(block.agent_counted, place.store_id),
         "timestamp": seconds(run.time), "timestamp_ms": run.time, "level": &*run.level, "content": String::from_utf8_lossy(line.text),
         "stream": stream_name(run.stream), "plugin_name": &*run.plugin, "agent_id": run.agent.as_str(), "pipeline_id": place.pipeline_id,
-        "epoch": block.epoch, "truncated": run.truncated, "received": decimal(place.received),
+        "seq": run.seq, "epoch": block.epoch, "truncated": run.truncated, "received": decimal(place.received),
     });
     row.to_string().into_bytes()
 }

@@ -18,6 +18,7 @@ pub mod rowbinary;
 pub mod schema;
 pub mod server;
 pub mod settings;
+mod tls;
 
 pub use events::ClickHouseEvents;
 pub use lines::ClickHouseLines;

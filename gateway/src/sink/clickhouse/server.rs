@@ -1,4 +1,4 @@
-//! The server: a client with the password as it is now, and a bound on how long it may be silent.
+//! The server: a client with password and certificates as they are now, and a bound on how long it may be silent.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,12 +8,13 @@ use arc_swap::ArcSwap;
 use clickhouse::Client;
 use clickhouse::error::Error;
 use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::failure;
 use super::settings::ClickHouseSettings;
+use super::tls;
 use crate::sink::DeliveryError;
 
 /// How long a connection may take to come about.
@@ -44,11 +45,11 @@ impl Server {
     /// The server that the settings name; nothing is asked of it yet.
     #[must_use]
     pub fn new(settings: ClickHouseSettings) -> Self {
-        // The password comes with the first `renew`; a file that cannot be read is no reason not to start.
-        let client = ArcSwap::from_pointee(client(&settings));
+        // Password and certificates come with the first `renew`; a file that cannot be read is no reason not to start.
+        let client = ArcSwap::from_pointee(client(&settings, tcp()));
         let server = Self { shared: Arc::new(Shared { settings, client, preparing: Semaphore::new(1) }) };
         if let Err(error) = server.renew() {
-            tracing::warn!(%error, "no password for ClickHouse yet");
+            tracing::warn!(%error, "ClickHouse cannot be used yet");
         }
         server
     }
@@ -71,14 +72,21 @@ impl Server {
         self.shared.preparing.acquire().await.ok()
     }
 
-    /// Reads the password again. A small file, once for each try to get ready.
+    /// Reads the password and the certificates again. Small files, once for each try to get ready.
     ///
     /// # Errors
-    /// The file cannot be read.
+    /// A file cannot be read, or there are no certificates.
     pub fn renew(&self) -> Result<(), DeliveryError> {
-        let Some(path) = &self.shared.settings.password_file else { return Ok(()) };
-        let password = read_password(path)?;
-        let client = Client::clone(&self.shared.client.load()).with_password(password);
+        let settings = &self.shared.settings;
+        let mut client = if settings.url.starts_with("https:") {
+            let connector = tls::connector(tcp(), settings.tls_ca_file.as_deref()).map_err(DeliveryError::not_ready)?;
+            client(settings, connector)
+        } else {
+            Client::clone(&self.shared.client.load())
+        };
+        if let Some(path) = &settings.password_file {
+            client = client.with_password(read_password(path)?);
+        }
         self.shared.client.store(Arc::new(client));
         Ok(())
     }
@@ -108,19 +116,17 @@ impl Server {
     }
 }
 
-fn client(settings: &ClickHouseSettings) -> Client {
-    let client = if settings.url.starts_with("https:") {
-        Client::default()
-    } else {
-        // Not the crate's own: that one reads the system's certificates, of which there may be none, and waits for an answer to a
-        // small packet before it sends the next.
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_WITHIN));
-        connector.set_keepalive(Some(Duration::from_secs(60)));
-        Client::with_http_client(HttpClient::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).build(connector))
-    };
-    client
+/// Not the crate's own: that one waits for an answer to a small packet before it sends the next.
+fn tcp() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(CONNECT_WITHIN));
+    connector.set_keepalive(Some(Duration::from_secs(60)));
+    connector
+}
+
+fn client<C: Connect + Clone + Send + Sync + 'static>(settings: &ClickHouseSettings, connector: C) -> Client {
+    Client::with_http_client(HttpClient::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).build(connector))
         .with_url(&settings.url)
         .with_database(&settings.database)
         .with_user(&settings.user)

@@ -39,6 +39,8 @@ pub struct ClickHouseSettings {
     pub user: String,
     /// Holds the password in its first line. Read again whenever the sink gets ready, so that a new password needs no restart.
     pub password_file: Option<PathBuf>,
+    /// Who vouches for a server at `https://` (PEM); else the system's authorities. Read again as the password is.
+    pub tls_ca_file: Option<PathBuf>,
     /// How requests and answers are compressed.
     pub compression: Compression,
     /// Lines and events are kept for so many days.

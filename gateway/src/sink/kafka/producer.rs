@@ -301,3 +301,54 @@ impl ProducerContext for Context {
         self.0.move_on();
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// A producer of a broker that is not there, and what it makes of an error of a message of that kind of ticket.
+    fn judged(kind: Kind, code: Code) -> (Producer, Arc<Ticket>) {
+        let producer = Producer::begin(ClientConfig::new().set("bootstrap.servers", "127.0.0.1:1")).unwrap();
+        let ticket = Ticket::new(kind);
+        let record = Record { topic: "T", key: "k", headers: &[], value: b"text", position: 7, line: Some(3) };
+        producer.shared.judge(&KafkaError::MessageProduction(code), "T", &ticket, |reason| record.rejected(reason));
+        (producer, ticket)
+    }
+
+    #[test]
+    fn a_refused_record_of_a_batch_has_the_batch_sent_one_by_one_and_is_no_dead_letter_yet() {
+        for code in [Code::InvalidRecord, Code::InvalidDifferentRecord] {
+            let (producer, ticket) = judged(Kind::Batch, code);
+            assert!(producer.is_over() && ticket.is_suspect(), "{code}");
+            assert!(matches!(ticket.outcome(), Err(DeliveryError::Transient { .. })), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_refused_when_sent_alone_is_a_dead_letter_and_the_producer_goes_on() {
+        for kind in [Kind::OneByOne, Kind::Letter] {
+            let (producer, ticket) = judged(kind, Code::InvalidRecord);
+            assert!(!producer.is_over() && !ticket.is_suspect(), "{kind:?}");
+            let rejected = ticket.outcome().unwrap();
+            assert_eq!((rejected.len(), rejected[0].position, rejected[0].line), (1, 7, Some(3)), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_is_refused_for_another_is_sent_again() {
+        for kind in [Kind::OneByOne, Kind::Letter] {
+            let (producer, ticket) = judged(kind, Code::InvalidDifferentRecord);
+            assert!(producer.is_over() && ticket.outcome().is_err(), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_time_that_kafka_does_not_take_ends_the_producer_and_makes_no_dead_letter_however_it_was_sent() {
+        for kind in [Kind::Batch, Kind::OneByOne, Kind::Letter] {
+            let (producer, ticket) = judged(kind, Code::InvalidTimestamp);
+            assert!(producer.is_over(), "{kind:?}");
+            assert!(matches!(ticket.outcome(), Err(DeliveryError::NotReady { .. })), "{kind:?}");
+        }
+    }
+}

@@ -52,6 +52,7 @@ fn text_block(lines: &[&str]) -> Block {
         level: "warn".into(),
         plugin: "shell".into(),
         agent: Id::parse("agent").unwrap(),
+        seq: 1,
     };
     let raw_bytes = bytes.len() as u32;
     block(count, Content::Text { codec: Codec::Plain, raw_bytes, skip: 0, runs: vec![run], bytes })

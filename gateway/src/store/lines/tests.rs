@@ -34,6 +34,7 @@ impl Source {
             level: "".into(),
             plugin: "".into(),
             agent: id("a"),
+            seq: 1,
         };
         let content = match lines {
             0 => Content::Gap { reason: GapReason::Unreadable, time: 1 },

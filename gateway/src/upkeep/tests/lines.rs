@@ -50,6 +50,7 @@ impl Sender {
             level: "".into(),
             plugin: "".into(),
             agent: id("agent"),
+            seq: 1,
         };
         let piece = Piece {
             lines,
