@@ -13,7 +13,9 @@ use crate::style;
 /// # Errors
 /// The level cannot be read, or something else logs already; said in words for people.
 pub fn start(settings: &Log) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&settings.level).map_err(|error| format!("log.level: {error}"))?;
+    // What the index's library tells of its work is for who asks for it by name.
+    let filter = EnvFilter::try_new(format!("fjall=warn,lsm_tree=warn,{}", settings.level))
+        .map_err(|error| format!("log.level: {error}"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
     let started = match settings.format {
         LogFormat::Text => builder.with_ansi(style::coloured(stderr().is_terminal())).finish().try_init(),

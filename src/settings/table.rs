@@ -202,7 +202,7 @@ pub static KEYS: &[Key] = &[
     key("log.format", "text", Kind::Format(|s| &mut s.log.format),
         "The gateway's own log on stderr: `text` for people, `json` for machines."),
     key("log.level", "info", Kind::Words(|s| &mut s.log.level),
-        "`error`, `warn`, `info`, `debug` or `trace`, or a list such as `info,arcgate_gateway=debug`."),
+        "`error`, `warn`, `info`, `debug` or `trace`, or a list such as `info,arcgate_gateway=debug`. The index's library (`fjall`, `lsm_tree`) tells of warnings only, unless the list names it."),
     key("shutdown.grace", "10s", Kind::Time(SECOND, HOUR, |s| &mut s.shutdown.grace),
         "The longest a stop may take: streams are finished, events committed and answered, readers told to come back."),
 ];

@@ -82,6 +82,8 @@ fn clickhouse_has_exactly_what_was_acked_and_the_views_say_the_same() -> Outcome
         assert_eq!(ack.last_accepted_seq, 200);
 
         has_exactly(clickhouse, "exact", 10 * lines).await?;
+        // The agent's own number of the batch that they came in.
+        assert_eq!(clickhouse.query("SELECT min(seq), max(seq) FROM exact.logs").await?, "1\t1");
         let streams = "SELECT count() FROM (SELECT step_run_id FROM exact.log_streams GROUP BY step_run_id HAVING sum(lines) = max(next_line) - 1)";
         assert_eq!(clickhouse.number(streams).await?, 10);
         let of_pipeline = "SELECT sum(lines), sum(bytes) > 0 FROM exact.log_hours WHERE pipeline_id = 'pipeline-0'";

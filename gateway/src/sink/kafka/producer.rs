@@ -102,7 +102,7 @@ impl Producer {
     pub(super) fn send(&self, record: &Record<'_>, ticket: &Arc<Ticket>, runtime: &Handle) -> bool {
         let Some(inner) = &self.inner else { return false };
         let tag = Box::new(Tag { ticket: Arc::clone(ticket), position: record.position, line: record.line });
-        let mut message = BaseRecord::with_opaque_to(record.topic, tag).payload(record.value);
+        let mut message = BaseRecord::with_opaque_to(record.topic, tag).payload(record.value).timestamp(ticket.began());
         if !record.headers.is_empty() {
             let headers = OwnedHeaders::new_with_capacity(record.headers.len());
             let add = |headers: OwnedHeaders, (key, value): &(&str, &str)| headers.insert(Header { key, value: Some(*value) });

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use tokio::sync::watch;
 
+use crate::clock::{Clock, Millis};
 use crate::sink::delivery::MAX_KEPT_RECORD;
 use crate::sink::{DeliveryError, Rejected};
 use crate::store::Position;
@@ -22,6 +23,8 @@ pub(super) struct Ticket {
     done: watch::Sender<bool>,
     fate: Mutex<Fate>,
     kind: Kind,
+    /// When it began: the time of its messages, in Unix milliseconds. To ask for the time of each would be seen in a profile.
+    began: Millis,
     /// Messages were refused because of one that is to be found.
     suspect: AtomicBool,
 }
@@ -58,8 +61,14 @@ impl Ticket {
             done: watch::Sender::new(false),
             fate: Mutex::default(),
             kind,
+            began: Clock::system().now(),
             suspect: AtomicBool::new(false),
         })
+    }
+
+    /// When it began, in Unix milliseconds.
+    pub(super) fn began(&self) -> Millis {
+        self.began
     }
 
     /// What is sent.
