@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use super::{ArchiveError, MOST_BYTES};
+use super::{ArchiveError, MOST_BYTES, MOST_LINES};
 use crate::block::{Block, Codec, Content, MAX_RAW_BYTES, OutputStream, Run};
 use crate::id::{Id, StepRunId};
 use crate::sink::clickhouse::rowbinary::Input;
@@ -68,6 +68,8 @@ impl<'a> Row<'a> {
 /// Puts rows together.
 pub(super) struct Gatherer {
     step_run: StepRunId,
+    /// A block ends before it has more bytes of text, unless one line has.
+    block_bytes: usize,
     /// The beginning of a row whose rest has not come.
     rest: BytesMut,
     blocks: Vec<(BlockRef, Arc<Block>)>,
@@ -80,9 +82,10 @@ pub(super) struct Gatherer {
 }
 
 impl Gatherer {
-    pub(super) fn new(step_run: StepRunId) -> Self {
+    pub(super) fn new(step_run: StepRunId, block_bytes: usize) -> Self {
         Self {
             step_run,
+            block_bytes,
             rest: BytesMut::new(),
             blocks: Vec::new(),
             first: 0,
@@ -94,7 +97,7 @@ impl Gatherer {
         }
     }
 
-    /// Takes what has come. Returns whether there is room for more.
+    /// Takes what has come, up to [`MOST_BYTES`] of text in blocks that have not been drained. Returns whether there is room for more.
     pub(super) fn take(&mut self, chunk: &Bytes) -> Result<bool, ArchiveError> {
         let joined;
         let bytes: &[u8] = if self.rest.is_empty() {
@@ -135,7 +138,13 @@ impl Gatherer {
         self.next
     }
 
-    /// The blocks.
+    /// The blocks that are complete so far.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = (BlockRef, Arc<Block>)> {
+        self.bytes = self.text.len();
+        self.blocks.drain(..)
+    }
+
+    /// The blocks that have not been drained.
     pub(super) fn finish(mut self) -> Result<Vec<(BlockRef, Arc<Block>)>, ArchiveError> {
         if self.rest.has_remaining() && self.bytes < MOST_BYTES {
             return Err(unreadable("half a row at its end"));
@@ -151,7 +160,8 @@ impl Gatherer {
             return Ok(());
         }
         let size = row.text.len() + 2;
-        if row.number != self.next || self.text.len() + size > MOST_BYTES {
+        let is_full = self.text.len() + size > self.block_bytes || self.next - self.first >= MOST_LINES as u64;
+        if row.number != self.next || is_full {
             self.end_block();
             self.first = row.number;
         }

@@ -27,6 +27,9 @@ pub(crate) struct Arguments {
     /// The ClickHouse to fill: a database of this run's own is created there, and removed in the end
     #[arg(long, value_name = "URL")]
     clickhouse: String,
+    /// Use the database of this name, which an earlier run has filled with as many lines, or fill it and leave it there
+    #[arg(long, value_name = "NAME")]
+    database: Option<String>,
     /// How many lines there are altogether, in millions
     #[arg(long, default_value_t = 100)]
     millions: u64,
@@ -40,18 +43,21 @@ pub(crate) struct Arguments {
 
 /// Runs it.
 pub(crate) async fn run(arguments: Arguments) -> Outcome<Vec<Report>> {
-    let database = format!("arcgate_load_{}", std::process::id());
+    let own = arguments.database.is_none().then(|| format!("arcgate_load_{}", std::process::id()));
+    let database = arguments.database.clone().or(own.clone()).unwrap_or_default();
     let server = Client::default().with_url(&arguments.clickhouse).with_compression(Compression::Lz4).with_validation(false);
     let client = server.clone().with_database(&database);
     let measured = measure(arguments, &database, client).await;
-    let removed = server.query(&format!("DROP DATABASE IF EXISTS {database} SYNC")).execute().await;
-    let reports = measured?;
-    removed?;
-    Ok(reports)
+    if let Some(own) = own {
+        let removed = server.query(&format!("DROP DATABASE IF EXISTS {own} SYNC")).execute().await;
+        // What came before it matters more.
+        return measured.and_then(|reports| removed.map(|()| reports).map_err(Into::into));
+    }
+    measured
 }
 
 async fn measure(arguments: Arguments, database: &str, client: Client) -> Outcome<Vec<Report>> {
-    let Arguments { subject: mut settings, clickhouse, millions, lines, step_runs } = arguments;
+    let Arguments { subject: mut settings, clickhouse, millions, lines, step_runs, .. } = arguments;
     settings.set("ARCGATE_CLICKHOUSE__URL", &clickhouse);
     settings.set("ARCGATE_CLICKHOUSE__DATABASE", database);
     let mut subject = Subject::open(settings).await?;
