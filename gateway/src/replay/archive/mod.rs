@@ -16,7 +16,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::Sender;
 
 pub use self::clickhouse::ClickHouseArchive;
-use crate::block::Block;
+use crate::block::{Block, Content};
 use crate::clock::Millis;
 use crate::id::StepRunId;
 use crate::store::lines::BlockRef;
@@ -44,9 +44,9 @@ pub trait LineArchive: Send + Sync + 'static {
     /// The archive cannot be read.
     fn read(&self, wanted: Wanted) -> BoxFuture<'_, Result<Stretch, ArchiveError>>;
 
-    /// Gives the lines from [`Wanted::from`] on to `out`, stretch after stretch, of which the next is made while a reader sees the one
-    /// before. It ends where anything but the next line comes, when something fails, or when nobody takes them any more: what
-    /// follows then is asked with [`LineArchive::read`]. May be dropped at any time.
+    /// Gives the lines from [`Wanted::from`] on to `out`, stretch after stretch, so that the next is made while a reader sees the one
+    /// before. It ends before anything but the next line, when something fails, or when nobody takes them any more: what follows is
+    /// asked with [`LineArchive::read`]. May be dropped at any time.
     fn read_ahead(&self, wanted: Wanted, out: Sender<Stretch>) -> BoxFuture<'_, ()> {
         drop((wanted, out));
         async {}.boxed()
@@ -106,15 +106,23 @@ pub struct Stretch {
 }
 
 impl Stretch {
+    /// Whether there are numbers for which neither a line nor a gap stands.
+    #[must_use]
+    pub fn has_hole(&self) -> bool {
+        let mut next = self.from;
+        for (place, _) in &self.blocks {
+            if place.first_line > next {
+                return true;
+            }
+            next = next.max(place.next_line());
+        }
+        next < self.until
+    }
+
     /// Whether there is a line for every number, and nothing else.
     #[must_use]
-    pub fn is_unbroken(&self) -> bool {
-        let mut next = self.from;
-        let follows = |(place, _): &(BlockRef, Arc<Block>)| {
-            let follows = place.first_line == next && place.lines > 0 && place.position == 0;
-            next = place.next_line();
-            follows
-        };
-        self.blocks.iter().all(follows) && next == self.until
+    pub fn is_all_lines(&self) -> bool {
+        let has_lines = |(_, block): &(BlockRef, Arc<Block>)| matches!(block.content, Content::Text { .. });
+        self.blocks.iter().all(has_lines) && !self.has_hole()
     }
 }

@@ -255,7 +255,7 @@ impl Shared {
         let stretch = archive.read(wanted.clone()).await;
         drop(place);
         let ahead = match &stretch {
-            Ok(stretch) if stretch.until < wanted.until && stretch.is_unbroken() => {
+            Ok(stretch) if stretch.until < wanted.until && stretch.is_all_lines() => {
                 let place = Arc::clone(&self.readers_ahead).try_acquire_owned().ok();
                 let rest = Wanted { from: stretch.until, stream: stretch.stream.clone(), ..wanted };
                 place.map(|place| Ahead::start(Arc::clone(archive), rest, place))
