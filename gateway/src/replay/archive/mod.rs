@@ -19,6 +19,7 @@ pub use self::clickhouse::ClickHouseArchive;
 use crate::block::{Block, Content};
 use crate::clock::Millis;
 use crate::id::StepRunId;
+use crate::replay::page::PAGE_BYTES;
 use crate::store::lines::BlockRef;
 
 /// A stretch has at most this many lines …
@@ -27,8 +28,8 @@ pub const MOST_LINES: usize = 16 << 10;
 pub const FIRST_LINES: usize = 1 << 10;
 /// … and ends after about this many bytes of text.
 pub const MOST_BYTES: usize = 2 << 20;
-/// One that is read ahead ends after about this many bytes of text: less of it waits for a reader.
-pub const AHEAD_BYTES: usize = 512 << 10;
+/// One that is read ahead ends before it has more bytes of text, as a page does: less of it waits for a reader.
+pub const AHEAD_BYTES: usize = PAGE_BYTES;
 
 /// An archive of lines.
 pub trait LineArchive: Send + Sync + 'static {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{ArchiveError, MOST_BYTES, MOST_LINES};
 use crate::block::{Block, Codec, Content, MAX_RAW_BYTES, OutputStream, Run};
@@ -71,7 +71,7 @@ pub(super) struct Gatherer {
     /// A block ends before it has more bytes of text, unless one line has.
     block_bytes: usize,
     /// The beginning of a row whose rest has not come.
-    rest: BytesMut,
+    rest: Vec<u8>,
     blocks: Vec<(BlockRef, Arc<Block>)>,
     first: u64,
     next: u64,
@@ -86,7 +86,7 @@ impl Gatherer {
         Self {
             step_run,
             block_bytes,
-            rest: BytesMut::new(),
+            rest: Vec::new(),
             blocks: Vec::new(),
             first: 0,
             next: 0,
@@ -99,28 +99,20 @@ impl Gatherer {
 
     /// Takes what has come, up to [`MOST_BYTES`] of text in blocks that have not been drained. Returns whether there is room for more.
     pub(super) fn take(&mut self, chunk: &Bytes) -> Result<bool, ArchiveError> {
-        let joined;
-        let bytes: &[u8] = if self.rest.is_empty() {
-            chunk
-        } else {
-            self.rest.extend_from_slice(chunk);
-            joined = self.rest.split().freeze();
-            &joined
-        };
-        let mut input = Input(bytes);
-        loop {
-            let before = input.0;
-            match Row::read(&mut input) {
-                Some(row) => self.add(&row)?,
-                None => {
-                    self.rest.extend_from_slice(before);
-                    break;
-                }
-            }
+        let mut bytes = std::mem::take(&mut self.rest);
+        bytes.extend_from_slice(chunk);
+        let mut input = Input(&bytes);
+        let left = loop {
+            let left = input.0.len();
+            let Some(row) = Row::read(&mut input) else { break left };
+            self.add(&row)?;
             if self.bytes >= MOST_BYTES {
                 return Ok(false);
             }
-        }
+        };
+        // The buffer is used again.
+        bytes.drain(..bytes.len() - left);
+        self.rest = bytes;
         // A line has at most MAX_RAW_BYTES; a row that never ends would fill the memory.
         if self.rest.len() > MAX_RAW_BYTES + (64 << 10) {
             return Err(unreadable("a row that is larger than any line"));
@@ -146,7 +138,7 @@ impl Gatherer {
 
     /// The blocks that have not been drained.
     pub(super) fn finish(mut self) -> Result<Vec<(BlockRef, Arc<Block>)>, ArchiveError> {
-        if self.rest.has_remaining() && self.bytes < MOST_BYTES {
+        if !self.rest.is_empty() && self.bytes < MOST_BYTES {
             return Err(unreadable("half a row at its end"));
         }
         self.end_block();
@@ -186,8 +178,11 @@ impl Gatherer {
         if self.runs.is_empty() {
             return;
         }
+        // The next will be about as long.
+        let room = Vec::with_capacity(self.text.len());
+        let text = std::mem::replace(&mut self.text, room);
         // Both are bounded by MOST_BYTES and the longest line.
-        let (lines, raw_bytes) = ((self.next - self.first) as u32, self.text.len() as u32);
+        let (lines, raw_bytes) = ((self.next - self.first) as u32, text.len() as u32);
         let block = Block {
             step_run: self.step_run.clone(),
             first_line: self.first,
@@ -200,7 +195,7 @@ impl Gatherer {
                 raw_bytes,
                 skip: 0,
                 runs: std::mem::take(&mut self.runs),
-                bytes: std::mem::take(&mut self.text).into(),
+                bytes: text.into(),
             },
         };
         self.blocks.push((BlockRef { first_line: self.first, lines, position: 0 }, Arc::new(block)));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use arcgate_load::Outcome;
 use arcgate_load::reader::Reader;
 use clickhouse::{Client, Row};
+use memchr::memmem;
 use serde::Deserialize;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message as Frame;
@@ -32,18 +33,21 @@ pub(super) async fn first_chunk(address: &str, step_run: &str) -> Outcome<Durati
 /// that takes: the reader must not be what is measured.
 pub(super) async fn whole(address: &str, step_run: &str, last: u64) -> Outcome<Duration> {
     const NUMBER: &str = "\"line_number\":";
+    let number = memmem::Finder::new(NUMBER);
     let begin = Instant::now();
     let mut reader = follow(address, step_run).await?;
     let mut next = 1;
     while let Some(Frame::Text(text)) = reader.frame().await? {
-        for (at, _) in text.match_indices(NUMBER) {
+        let mut has_lines = false;
+        for at in number.find_iter(text.as_bytes()) {
+            has_lines = true;
             let digits = text[at + NUMBER.len()..].split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
             if digits.parse() != Ok(next) {
                 return Err(format!("line {next} was next, line {digits} came").into());
             }
             next += 1;
         }
-        if !text.contains(NUMBER) && !text.contains("\"subscribed\"") {
+        if !has_lines && !text.contains("\"subscribed\"") {
             let done = next == last + 1 && text.contains("\"history_done\"");
             return if done { Ok(begin.elapsed()) } else { Err(format!("after line {}: {text}", next - 1).into()) };
         }
