@@ -32,7 +32,7 @@ pub(super) struct Lines(Vec<Bytes>);
 impl Lines {
     pub(super) fn new() -> Outcome<Self> {
         let mut text = BuildLog::new(1);
-        let batches = (0..DISTINCT_LINES / BATCH).map(|_| Ok(compress(text.lines(BATCH).as_bytes(), Compression::Zstd)?));
+        let batches = (0..DISTINCT_LINES / BATCH).map(|_| compress(text.lines(BATCH).as_bytes(), Compression::Zstd));
         batches.collect::<Outcome<_>>().map(Self)
     }
 
