@@ -27,7 +27,7 @@ scenarios=(
   "tail --streams 50 --rate 1000"
 )
 
-# The sinks: each line twice, by the gateway and by the client library alone, on the same service.
+# The sinks: everything twice, by the gateway and by the client library alone, on the same service.
 services=$(mktemp -d "$TARGET/load-services-XXXXXX")
 services_down() {
   tests/services/kafka/down.sh "$services/kafka" KILL
@@ -39,13 +39,17 @@ tests/services/kafka/up.sh "$services/kafka" >&2
 tests/services/clickhouse/up.sh "$services/clickhouse" >&2
 kafka=127.0.0.1:$(cat "$services/kafka/port")
 clickhouse=http://127.0.0.1:$(cat "$services/clickhouse/port")
-scenarios+=(
-  "sinks --kafka $kafka"
-  "alone --kafka $kafka"
-  "sinks --clickhouse $clickhouse"
-  "alone --clickhouse $clickhouse"
-  "sinks --kafka $kafka --clickhouse $clickhouse"
-)
+for what in "" " --events 500000"; do
+  scenarios+=(
+    "sinks --kafka $kafka$what"
+    "alone --kafka $kafka$what"
+    "sinks --clickhouse $clickhouse$what"
+    "alone --clickhouse $clickhouse$what"
+    "sinks --kafka $kafka --clickhouse $clickhouse$what"
+  )
+done
+# A few minutes, most of them for making 100 million lines: 2 GB in ClickHouse.
+scenarios+=("replay --clickhouse $clickhouse")
 
 rows=()
 for scenario in "${scenarios[@]}"; do
@@ -55,7 +59,7 @@ for scenario in "${scenarios[@]}"; do
   case "$scenario" in
     # On one core, as the gateway.
     alone*) rows+=("$(taskset -c 0 "$load" $scenario)") ;;
-    sinks*) rows+=("$("$load" $scenario --gateway "$TARGET/release/arcgate" --disk "$TARGET")") ;;
+    sinks* | replay*) rows+=("$("$load" $scenario --gateway "$TARGET/release/arcgate" --disk "$TARGET")") ;;
     *) rows+=("$("$load" $scenario --seconds "$seconds" --gateway "$TARGET/release/arcgate" --disk "$TARGET")") ;;
   esac
 done
@@ -70,6 +74,13 @@ disk=$(df --output=fstype "$TARGET" | tail -1)
 Written by \`make load\`: see [scripts/load.sh](../scripts/load.sh). The gateway has core 0 for itself, the load the other cores; lines are
 those of a build, 121 bytes on average. Latencies run from send to ack; with a rate from when a batch was due to its ack; of \`tail\`
 from when a line was due to its arrival at the reader. With a window of unanswered batches and no rate, latency is the window's making.
+
+The rows of sinks count until the last record is confirmed: of lines from the first push on, of events from the start of a gateway in
+whose store they wait, since accepting events takes longer than delivering them. "alone" are ready-made records by the client library
+without a gateway, on the gateway's core; its processor time is that process's. What is stored is bytes a record on disk: in the
+gateway's logs, without the index, and in ClickHouse's table, before the last merges. "First chunk" and "Replay" are history by a
+gateway whose own store is empty: from connecting to the first lines on the screen, each step run once; and the whole of a long
+step run, in turns with the crate \`clickhouse\` alone, which reads the same columns in one query. The engine made those lines itself.
 
 - date: $(date -u +%Y-%m-%d), commit: $(git rev-parse --short HEAD)$(git diff --quiet HEAD -- . ":!$results" || echo " and changes")
 - machine: $processor, $(nproc) cores, $memory, $disk, Linux $(uname -r)

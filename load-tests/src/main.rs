@@ -1,6 +1,6 @@
 //! `arcgate-load`: puts a gateway under load over real sockets and says what it does and what it costs.
 //!
-//! Each scenario prints what it found on standard error, and one row of a Markdown table on standard output.
+//! Each scenario prints what it found on standard error, and rows of a Markdown table on standard output.
 
 mod report;
 mod scenario;
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use scenario::{alone, events, logs, sinks, tail};
+use scenario::{alone, events, logs, replay, sinks, tail};
 
 /// Load generators for Arcgate over real sockets.
 #[derive(Debug, Parser)]
@@ -32,6 +32,8 @@ enum Scenario {
     Sinks(sinks::Arguments),
     /// The same lines into one of them by its client library, without a gateway.
     Alone(alone::Arguments),
+    /// History from ClickHouse, through a gateway that has none of it in its own store.
+    Replay(replay::Arguments),
     /// The head of the table whose rows the scenarios print.
     Head,
 }
@@ -52,18 +54,21 @@ fn main() -> ExitCode {
 }
 
 async fn run(scenario: Scenario) -> arcgate_load::Outcome<()> {
-    let report = match scenario {
-        Scenario::Logs(arguments) => logs::run(arguments).await?,
-        Scenario::Events(arguments) => events::run(arguments).await?,
-        Scenario::Tail(arguments) => tail::run(arguments).await?,
-        Scenario::Sinks(arguments) => sinks::run(arguments).await?,
-        Scenario::Alone(arguments) => alone::run(arguments).await?,
+    let reports = match scenario {
+        Scenario::Logs(arguments) => vec![logs::run(arguments).await?],
+        Scenario::Events(arguments) => vec![events::run(arguments).await?],
+        Scenario::Tail(arguments) => vec![tail::run(arguments).await?],
+        Scenario::Sinks(arguments) => vec![sinks::run(arguments).await?],
+        Scenario::Alone(arguments) => vec![alone::run(arguments).await?],
+        Scenario::Replay(arguments) => replay::run(arguments).await?,
         Scenario::Head => {
             println!("{}", report::HEAD);
             return Ok(());
         }
     };
-    eprint!("{report}");
-    println!("{}", report.row());
+    for report in reports {
+        eprint!("{report}");
+        println!("{}", report.row());
+    }
     Ok(())
 }

@@ -11,8 +11,8 @@ const LONGEST_MICROS: u64 = 120_000_000;
 
 /// The head of the table of [`Report::row`].
 pub(crate) const HEAD: &str = "\
-| scenario | per second | CPU-s per million | p50 | p99 | p99.9 | max | gateway's peak memory |
-|---|--:|--:|--:|--:|--:|--:|--:|";
+| scenario | per second | CPU-s per million | p50 | p99 | p99.9 | max | gateway's peak memory | stored, bytes each |
+|---|--:|--:|--:|--:|--:|--:|--:|--:|";
 
 /// Latencies in microseconds.
 pub(crate) fn latencies() -> Outcome<Histogram<u64>> {
@@ -28,9 +28,9 @@ pub(crate) struct Report {
     pub(crate) unit: &'static str,
     /// How many were acked, or read.
     pub(crate) count: u64,
-    /// In which time.
-    pub(crate) elapsed: Duration,
-    /// The gateway's processor time.
+    /// In which time; none if only the latencies matter.
+    pub(crate) elapsed: Option<Duration>,
+    /// The processor time of the gateway, or of the process that does it without one.
     pub(crate) cpu: Option<Duration>,
     /// From what to what the latencies run.
     pub(crate) latency_of: &'static str,
@@ -38,13 +38,31 @@ pub(crate) struct Report {
     pub(crate) latency: Histogram<u64>,
     /// The gateway's peak memory in bytes.
     pub(crate) peak_memory: Option<u64>,
+    /// What each took where it was stored: the place, and bytes.
+    pub(crate) stored: Vec<(&'static str, f64)>,
     /// What was not as it should be: dropped lines, rejected batches. Empty in a good run.
     pub(crate) faults: Vec<String>,
 }
 
 impl Report {
-    fn per_second(&self) -> f64 {
-        self.count as f64 / self.elapsed.as_secs_f64()
+    /// A report of `count` things and nothing else yet.
+    pub(crate) fn new(scenario: String, unit: &'static str, count: u64) -> Outcome<Self> {
+        Ok(Self {
+            scenario,
+            unit,
+            count,
+            elapsed: None,
+            cpu: None,
+            latency_of: "none",
+            latency: latencies()?,
+            peak_memory: None,
+            stored: Vec::new(),
+            faults: Vec::new(),
+        })
+    }
+
+    fn per_second(&self) -> Option<String> {
+        Some(thousands(self.count as f64 / self.elapsed?.as_secs_f64()))
     }
 
     fn cpu_per_million(&self) -> Option<f64> {
@@ -58,17 +76,18 @@ impl Report {
     /// The row for the table under [`HEAD`].
     pub(crate) fn row(&self) -> String {
         let none = || "–".to_owned();
+        let stored: Vec<_> = self.stored.iter().map(|(place, bytes)| format!("{bytes:.1} {place}")).collect();
         format!(
-            "| {} | {} {} | {} | {} | {} | {} | {} | {} |{}",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} |{}",
             self.scenario,
-            thousands(self.per_second()),
-            self.unit,
+            self.per_second().map_or_else(none, |rate| format!("{rate} {}", self.unit)),
             self.cpu_per_million().map_or_else(none, |cpu| format!("{cpu:.2}")),
             self.quantile(0.5),
             self.quantile(0.99),
             self.quantile(0.999),
             self.quantile(1.0),
             self.peak_memory.map_or_else(none, |bytes| format!("{} MB", bytes / 1_000_000)),
+            if stored.is_empty() { none() } else { stored.join(", ") },
             self.faults.iter().map(|fault| format!(" **{fault}**")).collect::<String>(),
         )
     }
@@ -78,14 +97,17 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let unit = self.unit;
         writeln!(f, "{}", self.scenario)?;
-        writeln!(f, "  {} {unit} in {:.1} s: {} {unit}/s", self.count, self.elapsed.as_secs_f64(), thousands(self.per_second()))?;
-        if let (Some(cpu), Some(each)) = (self.cpu, self.cpu_per_million()) {
-            let share = 100.0 * cpu.as_secs_f64() / self.elapsed.as_secs_f64();
-            writeln!(f, "  gateway: {each:.3} CPU-s per million {unit}, {share:.0}% of a core")?;
+        if let (Some(elapsed), Some(rate)) = (self.elapsed, self.per_second()) {
+            writeln!(f, "  {} {unit} in {:.1} s: {rate} {unit}/s", self.count, elapsed.as_secs_f64())?;
+            if let (Some(cpu), Some(each)) = (self.cpu, self.cpu_per_million()) {
+                let share = 100.0 * cpu.as_secs_f64() / elapsed.as_secs_f64();
+                writeln!(f, "  {each:.3} CPU-s per million {unit}, {share:.0}% of a core")?;
+            }
         }
         if let Some(bytes) = self.peak_memory {
             writeln!(f, "  gateway: {} MB of memory at its peak", bytes / 1_000_000)?;
         }
+        self.stored.iter().try_for_each(|(place, bytes)| writeln!(f, "  {bytes:.1} bytes of each stored, {place}"))?;
         let [p50, p99, p999, max] = [0.5, 0.99, 0.999, 1.0].map(|quantile| self.quantile(quantile));
         writeln!(f, "  {}: p50 {p50}, p99 {p99}, p99.9 {p999}, max {max}", self.latency_of)?;
         self.faults.iter().try_for_each(|fault| writeln!(f, "  FAULT: {fault}"))

@@ -1,5 +1,6 @@
 //! The gateway under load: one that runs already, or one started here on a core of its own.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -9,8 +10,11 @@ use arcgate_load::{Outcome, procfs};
 use clap::Args;
 use tempfile::TempDir;
 
+/// Where a gateway runs that is started here.
+const GATEWAY_CORES: &str = "0";
+
 /// Which gateway.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct SubjectArguments {
     /// Start this binary on core 0, on a fresh data folder, and keep the load on the other cores
     #[arg(long, value_name = "BINARY", required_unless_present = "grpc")]
@@ -42,16 +46,27 @@ impl SubjectArguments {
     }
 }
 
+/// Where the load runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Cores {
+    /// Where the gateway does.
+    Gateways,
+    /// Where it does not.
+    Own,
+}
+
 /// A gateway that can be loaded.
 #[derive(Debug)]
 pub(crate) struct Subject {
     /// Where it listens.
     pub(crate) addresses: Addresses,
     /// Ended before its folder goes, hence the order.
-    _gateway: Option<Gateway>,
+    gateway: Option<Gateway>,
     _folder: Option<TempDir>,
     pid: Option<u32>,
     cpu_at_start: Duration,
+    /// This process stays on these cores, if it is kept anywhere.
+    own_cores: Option<String>,
 }
 
 impl Subject {
@@ -60,7 +75,7 @@ impl Subject {
         let Some(binary) = arguments.gateway else {
             let addresses = Addresses { grpc: arguments.grpc.unwrap_or_default(), http: arguments.http };
             let pid = arguments.pid;
-            return Ok(Self { addresses, _gateway: None, _folder: None, pid, cpu_at_start: Duration::ZERO });
+            return Ok(Self { addresses, gateway: None, _folder: None, pid, cpu_at_start: Duration::ZERO, own_cores: None });
         };
         std::fs::create_dir_all(&arguments.disk)?;
         let folder = tempfile::Builder::new().prefix("arcgate-load-").tempdir_in(&arguments.disk)?;
@@ -70,13 +85,45 @@ impl Subject {
             launch = launch.with(name, value);
         }
         let cores = std::thread::available_parallelism()?.get();
-        if cores > 1 && !arguments.no_pin {
-            launch = launch.wrapped(["taskset", "-c", "0"]);
-            pin_myself(&format!("1-{}", cores - 1))?;
+        let own_cores = (cores > 1 && !arguments.no_pin).then(|| format!("1-{}", cores - 1));
+        if let Some(own) = &own_cores {
+            launch = launch.wrapped(["taskset", "-c", GATEWAY_CORES]);
+            pin_myself(own)?;
         }
         let gateway = launch.start().await?;
         let (addresses, pid) = (gateway.addresses.clone(), Some(gateway.pid()));
-        Ok(Self { addresses, _gateway: Some(gateway), _folder: Some(folder), pid, cpu_at_start: Duration::ZERO })
+        Ok(Self { addresses, gateway: Some(gateway), _folder: Some(folder), pid, cpu_at_start: Duration::ZERO, own_cores })
+    }
+
+    /// Moves this process to the gateway's cores, for what is measured without the gateway, or back to its own.
+    pub(crate) fn move_load(&self, to: Cores) -> Outcome<()> {
+        match (&self.own_cores, to) {
+            (None, _) => Ok(()),
+            (Some(_), Cores::Gateways) => pin_myself(GATEWAY_CORES),
+            (Some(own), Cores::Own) => pin_myself(own),
+        }
+    }
+
+    /// Ends it in order and starts it again on what it has stored, with more settings. Its processor time counts from its start.
+    pub(crate) async fn restart_with(&mut self, settings: Vec<(String, String)>) -> Outcome<()> {
+        let gateway = self.gateway.as_mut().ok_or("only a gateway that was started here can be started again")?;
+        gateway.stop().await?;
+        let mut launch = gateway.launch().clone();
+        launch.settings.extend(settings);
+        *gateway = launch.start().await?;
+        self.addresses = gateway.addresses.clone();
+        (self.pid, self.cpu_at_start) = (Some(gateway.pid()), Duration::ZERO);
+        Ok(())
+    }
+
+    /// What a folder of its store takes on disk (`lines`, `events`), in bytes, if it was started here.
+    pub(crate) fn stored(&self, folder: &str) -> Outcome<Option<u64>> {
+        let Some(gateway) = &self.gateway else { return Ok(None) };
+        let mut bytes = 0;
+        for entry in std::fs::read_dir(gateway.launch().folder.join(folder))? {
+            bytes += entry?.metadata()?.blocks() * 512;
+        }
+        Ok(Some(bytes))
     }
 
     /// From here on its processor time counts.

@@ -11,7 +11,7 @@ use crate::harness::{Outcome, Reader, Rig, SOON, eventually, logs, run, within};
 /// Makes text that does not shrink, so that a log has several segments.
 const NOISE: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
 
-async fn rig(url: &str, database: &str) -> Outcome<Rig> {
+pub(crate) async fn rig(url: &str, database: &str) -> Outcome<Rig> {
     let own = [
         ("ARCGATE_CLICKHOUSE__URL", url),
         ("ARCGATE_CLICKHOUSE__DATABASE", database),

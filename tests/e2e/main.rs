@@ -11,6 +11,7 @@
 mod access;
 mod bad_input;
 mod clickhouse;
+mod clickhouse_long_replay;
 mod clickhouse_replay;
 mod command_line;
 mod command_line_messages;

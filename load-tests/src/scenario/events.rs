@@ -42,10 +42,9 @@ pub(crate) struct Arguments {
     seed: u64,
 }
 
-/// What an agent sends, over and over: everything of an event but its id and its seq, encoded once.
-fn body() -> Bytes {
-    use prost::Message;
-    let json = json!({
+/// The CloudEvent that an agent sends, over and over, without its id.
+pub(crate) fn envelope() -> serde_json::Value {
+    json!({
         "specversion": "1.0",
         "source": "urn:arcentra:executor:shell",
         "type": "arcentra.task.started",
@@ -57,13 +56,24 @@ fn body() -> Bytes {
         "stepName": "build",
         "pluginName": "shell",
         "data": { "status": "running", "workspace": "/var/lib/agent/workspace", "message": "execution started" },
-    });
-    let event = events::event("", "", 0, "outbox", &json);
+    })
+}
+
+/// Ids of events, without end: the same from the same seed.
+pub(crate) fn ids(seed: u64) -> impl Iterator<Item = String> {
+    let mut random = StdRng::seed_from_u64(seed);
+    std::iter::repeat_with(move || uuid::Builder::from_random_bytes(random.random()).into_uuid().hyphenated().to_string())
+}
+
+/// Everything of an event but its id and its seq, encoded once.
+pub(super) fn body() -> Bytes {
+    use prost::Message;
+    let event = events::event("", "", 0, "outbox", &envelope());
     arcgate_api::gateway::v1::Event { meta: None, ..event }.encode_to_vec().into()
 }
 
 /// One encoded event. The fields of a message may come in any order and in pieces, so id and meta are simply put before the rest.
-fn encode(agent: &str, id: &str, seq: u64, body: &[u8]) -> Bytes {
+pub(super) fn encode(agent: &str, id: &str, seq: u64, body: &[u8]) -> Bytes {
     use prost::Message;
     let meta = arcgate_api::gateway::v1::Meta { agent_id: agent.to_owned(), seq, ..Default::default() };
     let head = arcgate_api::gateway::v1::Event { event_id: id.to_owned(), meta: Some(meta), ..Default::default() };
@@ -92,16 +102,15 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome<Report> {
     }
     let elapsed = pace.begin.elapsed();
     let rate = arguments.rate.map(|rate| format!(" at {rate:.0} events/s")).unwrap_or_default();
+    let scenario = format!("EventSession, {count} agents, batches of {batch} events{rate}");
     Ok(Report {
-        scenario: format!("EventSession, {count} agents, batches of {batch} events{rate}"),
-        unit: "events",
-        count: tally.taken,
-        elapsed,
+        elapsed: Some(elapsed),
         cpu: subject.cpu()?,
         latency_of: if arguments.rate.is_some() { "due to ack" } else { "send to ack" },
         peak_memory: subject.peak_memory()?,
         faults: tally.faults("events"),
         latency: tally.latency,
+        ..Report::new(scenario, "events", tally.taken)?
     })
 }
 

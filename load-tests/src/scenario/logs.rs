@@ -148,16 +148,15 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome<Report> {
     let counted = if arguments.uncounted { "counted by the gateway" } else { "counted by the agents" };
     let rate = arguments.rate.map(|rate| format!(" at {rate:.0} lines/s")).unwrap_or_default();
     let (agents, batch) = (arguments.agents, arguments.batch);
+    let scenario = format!("{call}, {agents} agents, batches of {batch} lines, {compression:?}, {counted}{rate}");
     Ok(Report {
-        scenario: format!("{call}, {agents} agents, batches of {batch} lines, {compression:?}, {counted}{rate}"),
-        unit: "lines",
-        count: tally.taken,
-        elapsed,
+        elapsed: Some(elapsed),
         cpu: subject.cpu()?,
         latency_of: if arguments.rate.is_some() { "due to ack" } else { "send to ack" },
         peak_memory: subject.peak_memory()?,
         faults: tally.faults("lines"),
         latency: tally.latency,
+        ..Report::new(scenario, "lines", tally.taken)?
     })
 }
 

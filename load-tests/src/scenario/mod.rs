@@ -3,6 +3,7 @@
 pub(crate) mod alone;
 pub(crate) mod events;
 pub(crate) mod logs;
+pub(crate) mod replay;
 pub(crate) mod sinks;
 pub(crate) mod tail;
 
@@ -11,10 +12,18 @@ use std::time::{Duration, Instant};
 
 use arcgate_api::gateway::v1::IngestAck;
 use arcgate_load::Outcome;
+use clickhouse::Client;
 use hdrhistogram::Histogram;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::report::latencies;
+
+/// What a row of one of the gateway's tables takes on disk, in bytes; `client` names the database.
+pub(crate) async fn stored_in_clickhouse(client: &Client, table: &str) -> Outcome<f64> {
+    let sql = "SELECT sum(data_compressed_bytes) / sum(rows) FROM system.parts \
+               WHERE database = currentDatabase() AND table = ? AND active";
+    Ok(client.query(sql).bind(table).fetch_one().await?)
+}
 
 /// When the load began and when it ends, and how fast it comes.
 #[derive(Debug, Clone, Copy)]

@@ -74,16 +74,14 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome<Report> {
     while let Some(reader) = readers.join_next().await {
         latency.add(reader??)?;
     }
+    let scenario = format!("{streams} streams, {streams} readers, {rate:.0} lines/s in batches of {batch}");
     Ok(Report {
-        scenario: format!("{streams} streams, {streams} readers, {rate:.0} lines/s in batches of {batch}"),
-        unit: "lines",
-        count: last * streams as u64,
-        elapsed: pace.begin.elapsed(),
+        elapsed: Some(pace.begin.elapsed()),
         cpu: subject.cpu()?,
         latency_of: "due to reader",
         latency,
         peak_memory: subject.peak_memory()?,
-        faults: Vec::new(),
+        ..Report::new(scenario, "lines", last * streams as u64)?
     })
 }
 

@@ -11,11 +11,15 @@ mod tests;
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use tokio::sync::mpsc::Sender;
 
 pub use self::clickhouse::ClickHouseArchive;
-use crate::block::Block;
+use crate::block::{Block, Content};
+use crate::clock::Millis;
 use crate::id::StepRunId;
+use crate::replay::page::PAGE_BYTES;
 use crate::store::lines::BlockRef;
 
 /// A stretch has at most this many lines …
@@ -24,6 +28,8 @@ pub const MOST_LINES: usize = 16 << 10;
 pub const FIRST_LINES: usize = 1 << 10;
 /// … and ends after about this many bytes of text.
 pub const MOST_BYTES: usize = 2 << 20;
+/// One that is read ahead ends before it has more bytes of text, as a page does: less of it waits for a reader.
+pub const AHEAD_BYTES: usize = PAGE_BYTES;
 
 /// An archive of lines.
 pub trait LineArchive: Send + Sync + 'static {
@@ -38,6 +44,14 @@ pub trait LineArchive: Send + Sync + 'static {
     /// # Errors
     /// The archive cannot be read.
     fn read(&self, wanted: Wanted) -> BoxFuture<'_, Result<Stretch, ArchiveError>>;
+
+    /// Gives the lines from [`Wanted::from`] on to `out`, stretch after stretch, so that the next is made while a reader sees the one
+    /// before. It ends before anything but the next line, when something fails, or when nobody takes them any more: what follows is
+    /// asked with [`LineArchive::read`]. May be dropped at any time.
+    fn read_ahead(&self, wanted: Wanted, out: Sender<Stretch>) -> BoxFuture<'_, ()> {
+        drop((wanted, out));
+        async {}.boxed()
+    }
 }
 
 /// Why an archive cannot be read: what failed, and what to do. Trying again later may help.
@@ -58,6 +72,8 @@ pub struct ArchivedStream {
     pub ended: bool,
     /// The pipeline it belongs to; empty if not known.
     pub pipeline_id: Arc<str>,
+    /// When the gateway had the first of its lines that are there, and the last, if there are any.
+    pub received: Option<(Millis, Millis)>,
 }
 
 /// What a cursor needs next.
@@ -88,4 +104,26 @@ pub struct Stretch {
     pub older: bool,
     /// The stream; nothing if the archive has no lines of it.
     pub stream: Option<Arc<ArchivedStream>>,
+}
+
+impl Stretch {
+    /// Whether there are numbers for which neither a line nor a gap stands.
+    #[must_use]
+    pub fn has_hole(&self) -> bool {
+        let mut next = self.from;
+        for (place, _) in &self.blocks {
+            if place.first_line > next {
+                return true;
+            }
+            next = next.max(place.next_line());
+        }
+        next < self.until
+    }
+
+    /// Whether there is a line for every number, and nothing else.
+    #[must_use]
+    pub fn is_all_lines(&self) -> bool {
+        let has_lines = |(_, block): &(BlockRef, Arc<Block>)| matches!(block.content, Content::Text { .. });
+        self.blocks.iter().all(has_lines) && !self.has_hole()
+    }
 }

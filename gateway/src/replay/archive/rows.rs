@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 
-use super::{ArchiveError, MOST_BYTES};
+use super::{ArchiveError, MOST_BYTES, MOST_LINES};
 use crate::block::{Block, Codec, Content, MAX_RAW_BYTES, OutputStream, Run};
 use crate::id::{Id, StepRunId};
 use crate::sink::clickhouse::rowbinary::Input;
@@ -70,8 +70,10 @@ impl<'a> Row<'a> {
 /// Puts rows together.
 pub(super) struct Gatherer {
     step_run: StepRunId,
+    /// A block ends before it has more bytes of text, unless one line has.
+    block_bytes: usize,
     /// The beginning of a row whose rest has not come.
-    rest: BytesMut,
+    rest: Vec<u8>,
     blocks: Vec<(BlockRef, Arc<Block>)>,
     first: u64,
     next: u64,
@@ -82,10 +84,11 @@ pub(super) struct Gatherer {
 }
 
 impl Gatherer {
-    pub(super) fn new(step_run: StepRunId) -> Self {
+    pub(super) fn new(step_run: StepRunId, block_bytes: usize) -> Self {
         Self {
             step_run,
-            rest: BytesMut::new(),
+            block_bytes,
+            rest: Vec::new(),
             blocks: Vec::new(),
             first: 0,
             next: 0,
@@ -96,30 +99,22 @@ impl Gatherer {
         }
     }
 
-    /// Takes what has come. Returns whether there is room for more.
+    /// Takes what has come, up to [`MOST_BYTES`] of text in blocks that have not been drained. Returns whether there is room for more.
     pub(super) fn take(&mut self, chunk: &Bytes) -> Result<bool, ArchiveError> {
-        let joined;
-        let bytes: &[u8] = if self.rest.is_empty() {
-            chunk
-        } else {
-            self.rest.extend_from_slice(chunk);
-            joined = self.rest.split().freeze();
-            &joined
-        };
-        let mut input = Input(bytes);
-        loop {
-            let before = input.0;
-            match Row::read(&mut input) {
-                Some(row) => self.add(&row)?,
-                None => {
-                    self.rest.extend_from_slice(before);
-                    break;
-                }
-            }
+        let mut bytes = std::mem::take(&mut self.rest);
+        bytes.extend_from_slice(chunk);
+        let mut input = Input(&bytes);
+        let left = loop {
+            let left = input.0.len();
+            let Some(row) = Row::read(&mut input) else { break left };
+            self.add(&row)?;
             if self.bytes >= MOST_BYTES {
                 return Ok(false);
             }
-        }
+        };
+        // The buffer is used again.
+        bytes.drain(..bytes.len() - left);
+        self.rest = bytes;
         // A line has at most MAX_RAW_BYTES; a row that never ends would fill the memory.
         if self.rest.len() > MAX_RAW_BYTES + (64 << 10) {
             return Err(unreadable("a row that is larger than any line"));
@@ -137,9 +132,15 @@ impl Gatherer {
         self.next
     }
 
-    /// The blocks.
+    /// The blocks that are complete so far.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = (BlockRef, Arc<Block>)> {
+        self.bytes = self.text.len();
+        self.blocks.drain(..)
+    }
+
+    /// The blocks that have not been drained.
     pub(super) fn finish(mut self) -> Result<Vec<(BlockRef, Arc<Block>)>, ArchiveError> {
-        if self.rest.has_remaining() && self.bytes < MOST_BYTES {
+        if !self.rest.is_empty() && self.bytes < MOST_BYTES {
             return Err(unreadable("half a row at its end"));
         }
         self.end_block();
@@ -153,7 +154,8 @@ impl Gatherer {
             return Ok(());
         }
         let size = row.text.len() + 2;
-        if row.number != self.next || self.text.len() + size > MOST_BYTES {
+        let is_full = self.text.len() + size > self.block_bytes || self.next - self.first >= MOST_LINES as u64;
+        if row.number != self.next || is_full {
             self.end_block();
             self.first = row.number;
         }
@@ -178,8 +180,11 @@ impl Gatherer {
         if self.runs.is_empty() {
             return;
         }
+        // The next will be about as long.
+        let room = Vec::with_capacity(self.text.len());
+        let text = std::mem::replace(&mut self.text, room);
         // Both are bounded by MOST_BYTES and the longest line.
-        let (lines, raw_bytes) = ((self.next - self.first) as u32, self.text.len() as u32);
+        let (lines, raw_bytes) = ((self.next - self.first) as u32, text.len() as u32);
         let block = Block {
             step_run: self.step_run.clone(),
             first_line: self.first,
@@ -192,7 +197,7 @@ impl Gatherer {
                 raw_bytes,
                 skip: 0,
                 runs: std::mem::take(&mut self.runs),
-                bytes: std::mem::take(&mut self.text).into(),
+                bytes: text.into(),
             },
         };
         self.blocks.push((BlockRef { first_line: self.first, lines, position: 0 }, Arc::new(block)));

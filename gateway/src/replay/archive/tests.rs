@@ -6,7 +6,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::rows::Gatherer;
-use super::{ArchiveError, ArchivedStream, Stretch, Wanted};
+use super::{ArchiveError, ArchivedStream, MOST_BYTES, MOST_LINES, Stretch, Wanted};
 use crate::block::lines::LineReader;
 use crate::block::{Block, Codec, Content, GapReason, OutputStream, Run};
 use crate::clock::Clock;
@@ -68,12 +68,19 @@ impl History {
 
     fn stream(&self) -> Arc<ArchivedStream> {
         let first_line = self.blocks.first().unwrap().0.first_line;
-        Arc::new(ArchivedStream { origin: 0, first_line, next_line: self.next, ended: true, pipeline_id: "".into() })
+        Arc::new(ArchivedStream {
+            origin: 0,
+            first_line,
+            next_line: self.next,
+            ended: true,
+            pipeline_id: "".into(),
+            received: None,
+        })
     }
 
     /// As ClickHouse answers: at most `most` lines, those before `expired` removed.
     fn answer(&self, wanted: &Wanted, most: usize, expired: u64) -> Stretch {
-        let mut gatherer = Gatherer::new(id(STEP));
+        let mut gatherer = Gatherer::new(id(STEP), MOST_BYTES);
         let mut reader = LineReader::default();
         let mut rows = Vec::new();
         let mut count = 0;
@@ -308,11 +315,38 @@ fn rows_of_a_line_that_came_twice_are_one_line() {
     for number in [3, 3, 4, 6, 6] {
         put_row(number, b"x", &runs[0], &mut rows);
     }
-    let mut gatherer = Gatherer::new(id(STEP));
+    let mut gatherer = Gatherer::new(id(STEP), MOST_BYTES);
     gatherer.take(&rows.into()).unwrap();
     assert_eq!((gatherer.rows(), gatherer.next()), (5, 7));
     let places: Vec<_> = gatherer.finish().unwrap().iter().map(|(place, _)| (place.first_line, place.lines)).collect();
     assert_eq!(places, [(3, 2), (6, 1)]);
+}
+
+#[test]
+fn what_is_drained_and_what_is_left_are_all_lines_in_small_blocks() {
+    let Content::Text { runs, .. } = text(0, &[b"x".to_vec()]) else { panic!() };
+    let mut gatherer = Gatherer::new(id(STEP), 1000);
+    let mut places = Vec::new();
+    for first in (1..=5000u64).step_by(500) {
+        let mut rows = Vec::new();
+        (first..first + 500).for_each(|number| put_row(number, &[b'x'; 98], &runs[0], &mut rows));
+        assert!(gatherer.take(&rows.into()).unwrap(), "what has been drained takes no room");
+        places.extend(gatherer.drain());
+    }
+    places.extend(gatherer.finish().unwrap());
+    let places: Vec<_> = places.iter().map(|(place, _)| (place.first_line, place.lines)).collect();
+    assert_eq!(places, (1..=5000).step_by(10).map(|first| (first, 10)).collect::<Vec<_>>());
+}
+
+#[test]
+fn lines_without_text_fill_a_block_too() {
+    let Content::Text { runs, .. } = text(0, &[b"x".to_vec()]) else { panic!() };
+    let mut rows = Vec::new();
+    (1..=2 * MOST_LINES as u64).for_each(|number| put_row(number, b"", &runs[0], &mut rows));
+    let mut gatherer = Gatherer::new(id(STEP), MOST_BYTES);
+    gatherer.take(&rows.into()).unwrap();
+    let sizes: Vec<_> = gatherer.finish().unwrap().iter().map(|(place, _)| place.lines as usize).collect();
+    assert_eq!(sizes, [MOST_LINES; 2]);
 }
 
 #[test]
@@ -321,7 +355,7 @@ fn half_a_row_at_the_end_is_an_error_and_not_the_end() {
     let Content::Text { runs, .. } = text(0, &[b"x".to_vec()]) else { panic!() };
     put_row(1, b"x", &runs[0], &mut rows);
     rows.pop();
-    let mut gatherer = Gatherer::new(id(STEP));
+    let mut gatherer = Gatherer::new(id(STEP), MOST_BYTES);
     gatherer.take(&rows.into()).unwrap();
     assert!(gatherer.finish().is_err());
 }

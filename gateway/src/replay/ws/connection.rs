@@ -26,7 +26,7 @@ use crate::store::lines::StreamTail;
 
 /// How many log subscriptions a connection may have.
 const MOST_SUBSCRIPTIONS: usize = 256;
-/// A client that has not read for so long keeps no pages.
+/// A client that has not read for so long keeps no pages, and has nothing read ahead for it.
 const STALL: Duration = Duration::from_millis(50);
 /// How long the other side may take to close.
 const CLOSING: Duration = Duration::from_secs(2);
@@ -196,8 +196,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.control(Control::Ping, b"");
         }
         if self.stalled.is_some_and(|since| now >= since + STALL) {
-            for subscription in self.subscriptions.iter_mut().filter(|one| one.has_page()) {
-                subscription.release(&shared.pool);
+            for subscription in self.subscriptions.iter_mut().filter(|one| one.holds_memory()) {
+                subscription.stall(&shared.pool);
             }
         }
         let quiet = settings.quiet;
@@ -212,7 +212,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn deadline(&self) -> Instant {
         let settings = &self.shared.settings;
         let mut first = self.next_ping.min(self.socket.heard + settings.silence);
-        if let Some(since) = self.stalled.filter(|_| self.subscriptions.iter().any(Subscription::has_page)) {
+        if let Some(since) = self.stalled.filter(|_| self.subscriptions.iter().any(Subscription::holds_memory)) {
             first = first.min(since + STALL);
         }
         let waiting = self.subscriptions.iter().filter(|one| matches!(one.state, State::Waiting { .. }));
@@ -278,7 +278,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let Some(subscription) = self.subscriptions.get_mut(at) else { return };
         subscription.state = State::Loading;
         let id = subscription.id;
-        let load = Arc::clone(&self.shared).load(subscription.cursor.clone(), Arc::clone(&subscription.tail));
+        let (cursor, tail, ahead) = (subscription.cursor.clone(), Arc::clone(&subscription.tail), subscription.ahead.take());
+        let load = Arc::clone(&self.shared).load(cursor, tail, ahead);
         self.work = Some(Box::pin(async move { Done::Loaded(id, load.await) }));
     }
 

@@ -8,6 +8,7 @@
 //! and are kept: 64 clients that each send 9 MiB of a 10 MiB message held 577 MiB, here 13 MiB. A message that comes in costs
 //! at most 64 KiB, one that goes out at most the connection's share, in several frames if one line needs it.
 
+mod ahead;
 mod connection;
 mod inbox;
 mod outbox;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::ahead::Ahead;
 use super::request::{LogRequest, Start, Target};
 use crate::access::{Access, Identity, Tokens, Verb};
 use crate::clock::Clock;
@@ -25,6 +26,8 @@ use crate::store::lines::StreamTail;
 pub(super) const NOT_FOUND: &str = "step run not found";
 /// So many answers of the archive are under way at a time, over all readers: 2 MiB each, while the server may be slow.
 const ARCHIVE_READS: usize = 4;
+/// So many readers have the archive read ahead for them at a time: 2 MiB each, and a query that goes on.
+const READERS_AHEAD: usize = 4;
 /// A connection may always buffer this much …
 const LEAST_BUFFER: usize = 4 << 10;
 /// … and never more than about this: a chunk of 200 usual lines.
@@ -77,6 +80,7 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     connections: AtomicUsize,
     archive_reads: Semaphore,
+    readers_ahead: Arc<Semaphore>,
 }
 
 /// A connection's place among those that may be open.
@@ -113,6 +117,8 @@ pub(super) struct Loaded {
     pub(super) cursor: LineCursor,
     pub(super) page: Page,
     pub(super) room: OwnedSemaphorePermit,
+    /// What is being read of what follows, if it came from the archive.
+    pub(super) ahead: Option<Ahead>,
 }
 
 impl Shared {
@@ -135,6 +141,7 @@ impl Shared {
             metrics,
             connections: AtomicUsize::new(0),
             archive_reads: Semaphore::new(ARCHIVE_READS),
+            readers_ahead: Arc::new(Semaphore::new(READERS_AHEAD)),
         }
     }
 
@@ -197,20 +204,26 @@ impl Shared {
         self.off_runtime(find).await?
     }
 
-    /// Asks the store for what comes next, and the archive for what the store does not have.
+    /// Asks the store for what comes next, and the archive for what the store does not have, unless it is what is read `ahead`.
     ///
     /// # Errors
     /// What to tell the client.
-    pub(super) async fn load(self: Arc<Self>, cursor: LineCursor, tail: Arc<StreamTail>) -> Result<Loaded, String> {
+    pub(super) async fn load(
+        self: Arc<Self>,
+        cursor: LineCursor,
+        tail: Arc<StreamTail>,
+        ahead: Option<Ahead>,
+    ) -> Result<Loaded, String> {
         let (mut loaded, wanted) = Arc::clone(&self).load_once(cursor, Arc::clone(&tail)).await?;
         let Some(wanted) = wanted else { return Ok(loaded) };
         // Memory for pages is for those whose lines are here: it is not held while the archive takes its time.
         let mut cursor = loaded.cursor;
         drop(loaded.room);
         self.pool.give(loaded.page);
-        cursor.archived(self.ask(wanted).await);
+        let (answer, ahead) = self.ask(wanted, ahead).await;
+        cursor.archived(answer);
         (loaded, _) = self.load_once(cursor, tail).await?;
-        Ok(loaded)
+        Ok(Loaded { ahead, ..loaded })
     }
 
     async fn load_once(
@@ -223,16 +236,33 @@ impl Shared {
             let mut page = shared.pool.page();
             let wanted = shared.pool.with_reader(|reader| cursor.load(&*shared.source, &tail, reader, &mut page))?;
             Pool::shrink(&mut room, &page);
-            Ok((Loaded { seen, cursor, page, room }, wanted))
+            Ok((Loaded { seen, cursor, page, room, ahead: None }, wanted))
         };
         self.off_runtime(load).await?.map_err(|error| cannot_load(&error))
     }
 
-    async fn ask(&self, wanted: Wanted) -> Result<Stretch, ArchiveError> {
-        let nobody = || ArchiveError("the gateway is stopping".into());
-        let archive = self.settings.archive.as_ref().ok_or_else(nobody)?;
-        let _place = self.archive_reads.acquire().await.map_err(|_| nobody())?;
-        archive.read(wanted).await
+    /// What the archive has of what is wanted; and what follows it, if that may be read ahead.
+    async fn ask(&self, wanted: Wanted, ahead: Option<Ahead>) -> (Result<Stretch, ArchiveError>, Option<Ahead>) {
+        if let Some(mut ahead) = ahead
+            && let Some(stretch) = ahead.take(&wanted).await
+        {
+            return (Ok(stretch), Some(ahead));
+        }
+        let nobody = || Err(ArchiveError("the gateway is stopping".into()));
+        let (Some(archive), Ok(place)) = (&self.settings.archive, self.archive_reads.acquire().await) else {
+            return (nobody(), None);
+        };
+        let stretch = archive.read(wanted.clone()).await;
+        drop(place);
+        let ahead = match &stretch {
+            Ok(stretch) if stretch.until < wanted.until && stretch.is_all_lines() => {
+                let place = Arc::clone(&self.readers_ahead).try_acquire_owned().ok();
+                let rest = Wanted { from: stretch.until, stream: stretch.stream.clone(), ..wanted };
+                place.map(|place| Ahead::start(Arc::clone(archive), rest, place))
+            }
+            _ => None,
+        };
+        (stretch, ahead)
     }
 
     async fn off_runtime<T: Send + 'static>(

@@ -7,6 +7,7 @@ use futures_util::future::AbortHandle;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use super::ahead::Ahead;
 use super::outbox::Outbox;
 use super::reply;
 use super::request::Target;
@@ -82,6 +83,8 @@ pub(super) struct Subscription {
     asked: Option<Result<Seen, String>>,
     /// The page's share of the readers' memory, if it came from the store.
     room: Option<OwnedSemaphorePermit>,
+    /// What is being read of what follows the page, if that came from the archive.
+    pub(super) ahead: Option<Ahead>,
     /// What has been shown.
     mark: Mark,
     /// Lines from here on are live; none once history is done.
@@ -125,6 +128,7 @@ impl Subscription {
             page: Page::default(),
             asked: None,
             room: None,
+            ahead: None,
             history_end: Some(history_end),
             live_chunks,
             told: false,
@@ -145,8 +149,13 @@ impl Subscription {
         self.quiet.map(|since| since + quiet)
     }
 
+    /// Whether it holds what one who does not read should not hold.
+    pub(super) fn holds_memory(&self) -> bool {
+        self.has_page() || self.ahead.is_some()
+    }
+
     /// Whether it holds a page.
-    pub(super) fn has_page(&self) -> bool {
+    fn has_page(&self) -> bool {
         !self.page.is_empty()
     }
 
@@ -207,6 +216,7 @@ impl Subscription {
     /// What to do when there is nothing to show while the tail is like `seen`.
     fn nothing(&mut self, seen: Seen, quiet: Duration, outbox: &mut Outbox) -> Next {
         self.writer.finish(outbox);
+        self.ahead = None;
         let ended = self.tail.is_ended() || self.cursor.is_archived_to_its_end();
         if !ended || self.tail.feeders() > 0 {
             self.quiet = None;
@@ -231,21 +241,27 @@ impl Subscription {
     pub(super) fn loaded(&mut self, loaded: Result<Loaded, String>) {
         self.state = State::Ready;
         match loaded {
-            Ok(Loaded { seen, cursor, page, room }) => {
+            Ok(Loaded { seen, cursor, page, room, ahead }) => {
                 if page.is_empty() {
                     self.asked = Some(Ok(seen));
                 } else {
                     self.quiet = None;
                     self.room = Some(room);
                 }
-                (self.cursor, self.page) = (cursor, page);
+                (self.cursor, self.page, self.ahead) = (cursor, page, ahead);
             }
             Err(error) => self.asked = Some(Err(error)),
         }
     }
 
+    /// Lets go of the page and of what follows it: the client does not read.
+    pub(super) fn stall(&mut self, pool: &Pool) {
+        self.ahead = None;
+        self.release(pool);
+    }
+
     /// Lets go of the page. What was not shown is found again later.
-    pub(super) fn release(&mut self, pool: &Pool) {
+    fn release(&mut self, pool: &Pool) {
         if self.has_page() {
             self.cursor.rewind(self.mark);
         }
