@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 seconds=${1:-20}
 scripts/tools.sh build
-cargo build --release --locked -p arcgate -p arcgate-load --bins
+cargo build --release --locked --workspace --bins
 load=$TARGET/release/arcgate-load
 results=load-tests/RESULTS.md
 

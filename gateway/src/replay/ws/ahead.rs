@@ -23,6 +23,9 @@ pub(super) struct Ahead {
     rest: (u64, u64),
     stretches: mpsc::Receiver<Stretch>,
     ends: Instant,
+    /// It ended and gave nothing: what follows is not for reading ahead, and to try it again would cost a query for each stretch.
+    is_futile: bool,
+    gave: bool,
     _task: AbortOnDrop,
 }
 
@@ -37,7 +40,12 @@ impl Ahead {
             drop(place);
         };
         tokio::spawn(Abortable::new(reading, registration));
-        Self { rest, stretches, ends: Instant::now() + TURN, _task: AbortOnDrop(handle) }
+        Self { rest, stretches, ends: Instant::now() + TURN, is_futile: false, gave: false, _task: AbortOnDrop(handle) }
+    }
+
+    /// Whether it has turned out that reading ahead is of no use here.
+    pub(super) fn is_futile(&self) -> bool {
+        self.is_futile
     }
 
     /// The stretch that is wanted, if it comes from here; if not, this is of no use any more.
@@ -45,8 +53,10 @@ impl Ahead {
         if self.rest != (wanted.from, wanted.until) || Instant::now() >= self.ends {
             return None;
         }
-        let stretch = self.stretches.recv().await?;
-        self.rest.0 = stretch.until;
-        Some(stretch)
+        let stretch = self.stretches.recv().await;
+        self.is_futile = stretch.is_none() && !self.gave;
+        self.gave |= stretch.is_some();
+        self.rest.0 = stretch.as_ref()?.until;
+        stretch
     }
 }

@@ -242,12 +242,13 @@ impl Shared {
     }
 
     /// What the archive has of what is wanted; and what follows it, if that may be read ahead.
-    async fn ask(&self, wanted: Wanted, ahead: Option<Ahead>) -> (Result<Stretch, ArchiveError>, Option<Ahead>) {
-        if let Some(mut ahead) = ahead
-            && let Some(stretch) = ahead.take(&wanted).await
+    async fn ask(&self, wanted: Wanted, mut ahead: Option<Ahead>) -> (Result<Stretch, ArchiveError>, Option<Ahead>) {
+        if let Some(reading) = &mut ahead
+            && let Some(stretch) = reading.take(&wanted).await
         {
-            return (Ok(stretch), Some(ahead));
+            return (Ok(stretch), ahead);
         }
+        let futile = ahead.filter(Ahead::is_futile);
         let nobody = || Err(ArchiveError("the gateway is stopping".into()));
         let (Some(archive), Ok(place)) = (&self.settings.archive, self.archive_reads.acquire().await) else {
             return (nobody(), None);
@@ -255,6 +256,7 @@ impl Shared {
         let stretch = archive.read(wanted.clone()).await;
         drop(place);
         let ahead = match &stretch {
+            _ if futile.is_some() => futile,
             Ok(stretch) if stretch.until < wanted.until && stretch.is_all_lines() => {
                 let place = Arc::clone(&self.readers_ahead).try_acquire_owned().ok();
                 let rest = Wanted { from: stretch.until, stream: stretch.stream.clone(), ..wanted };

@@ -1,5 +1,7 @@
 //! With librdkafka.
 
+use std::time::Duration;
+
 use arcgate_load::Outcome;
 use arcgate_load::text::BuildLog;
 use rdkafka::ClientConfig;
@@ -66,7 +68,9 @@ fn produce(
         .set("bootstrap.servers", brokers)
         .set("enable.idempotence", "true")
         .set("compression.type", "zstd")
-        .set("linger.ms", "5")
+        .set("compression.level", "1")
+        .set("linger.ms", "20")
+        .set("message.timeout.ms", "0")
         .set("queue.buffering.max.kbytes", "32768")
         .create()?;
     let begin = Begin::now()?;
@@ -79,10 +83,11 @@ fn produce(
             if error.rdkafka_error_code() != Some(rdkafka::error::RDKafkaErrorCode::QueueFull) {
                 return Err(error.into());
             }
-            std::thread::yield_now();
+            // Not `yield_now`: that takes the core from librdkafka's own threads.
+            std::thread::sleep(Duration::from_millis(1));
             record = back;
         }
     }
-    producer.flush(std::time::Duration::from_secs(600))?;
+    producer.flush(Duration::from_secs(600))?;
     Ok(begin)
 }

@@ -7,9 +7,11 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 use tokio::time::{sleep, timeout};
 
+use super::super::ahead::Ahead;
 use super::protocol::{BOUND, Server, settings};
 use crate::access::AllowAll;
 use crate::block::Block;
@@ -138,5 +140,18 @@ async fn i8_nothing_is_read_ahead_for_clients_that_stop_reading() {
     // Who reads on misses nothing.
     for mut client in clients {
         assert_eq!(client.lines(40_000).await.0[..40_000], (1..=40_000).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn reading_ahead_that_gave_nothing_is_known_as_of_no_use() {
+    for (breaks, is_futile) in [(1, true), (u64::MAX, false)] {
+        let archive = Numbered { last: 10_000, breaks, ..Numbered::default() };
+        let stream = Some(archive.known());
+        let wanted = Wanted { step_run: id("s"), from: 1, until: 10_001, most: 100, stream };
+        let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let mut ahead = Ahead::start(Arc::new(archive), wanted.clone(), place);
+        assert_eq!(ahead.take(&wanted).await.is_none(), is_futile);
+        assert_eq!(ahead.is_futile(), is_futile);
     }
 }
