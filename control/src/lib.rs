@@ -13,6 +13,7 @@
 //! | [`when`] | whether a condition holds |
 
 pub mod cron;
+pub mod db;
 pub mod duration;
 mod glob;
 mod graph;
