@@ -15,9 +15,12 @@
 pub mod cron;
 pub mod db;
 pub mod duration;
+pub mod engine;
 mod glob;
 mod graph;
+pub mod grpc;
 pub mod labels;
+pub mod pipelines;
 pub mod plan;
 pub mod spec;
 pub mod template;
