@@ -20,8 +20,8 @@ use tokio::task::JoinHandle;
 
 use crate::db::{Database, DbError};
 
-pub(crate) mod command;
 mod clock;
+pub(crate) mod command;
 mod error;
 mod event;
 mod feed;
@@ -44,8 +44,8 @@ mod watching;
 mod worker;
 
 pub use self::clock::{Clock, StillClock, SystemClock};
-pub use self::command::{OfJob, OfRun, OfStep};
 pub(crate) use self::command::{Answer, Command};
+pub use self::command::{OfJob, OfRun, OfStep};
 pub(crate) use self::error::Failure;
 pub use self::error::{EngineError, Refusal};
 pub use self::event::Event;

@@ -5,8 +5,6 @@
 //! they are refused and told the head.
 
 mod read;
-#[cfg(test)]
-mod tests;
 mod write;
 
 pub(crate) use self::read::Paging;

@@ -15,16 +15,35 @@ use crate::plan::{Input, StepIndex, What};
 #[derive(Debug, Clone)]
 pub(crate) enum Command {
     Trigger(Trigger),
-    Run { run_id: String, what: OfRun },
-    Job { run_id: String, job: String, what: OfJob },
-    Step { step_run_id: String, what: OfStep },
+    Run {
+        run_id: String,
+        what: OfRun,
+    },
+    Job {
+        run_id: String,
+        job: String,
+        what: OfJob,
+    },
+    Step {
+        step_run_id: String,
+        what: OfStep,
+    },
     Fetch(Fetch),
     Report(Report),
-    AgentLost { agent_id: String, reason: String },
+    AgentLost {
+        agent_id: String,
+        reason: String,
+    },
     /// Accepted events, and the cursor behind them.
-    Accepted { events: Vec<ScmEvent>, after: Option<String>, next: String },
+    Accepted {
+        events: Vec<ScmEvent>,
+        after: Option<String>,
+        next: String,
+    },
     /// The event log has the control plane's events up to this one.
-    Relayed { seq: i64 },
+    Relayed {
+        seq: i64,
+    },
     Pipeline(crate::pipelines::Write),
     Tick,
 }

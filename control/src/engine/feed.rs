@@ -76,7 +76,8 @@ impl Turn<'_> {
         for event in events {
             self.fire_event(event).await?;
         }
-        let text = "INSERT INTO t_cursor (name, position) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET position = excluded.position";
+        let text =
+            "INSERT INTO t_cursor (name, position) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET position = excluded.position";
         sqlx::query(text).bind(CURSOR).bind(next).execute(&mut *self.connection).await?;
         Ok(())
     }

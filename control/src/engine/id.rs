@@ -5,8 +5,7 @@ use crate::Millis;
 const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// A new ULID: 48 bits of time, 80 of chance.
-#[must_use]
-pub fn ulid(now: Millis) -> String {
+pub(super) fn ulid(now: Millis) -> String {
     let time = u128::from(now.max(0).unsigned_abs()) & ((1 << 48) - 1);
     let value = (time << 80) | (rand::random::<u128>() >> 48);
     (0..26).rev().map(|digit| char::from(DIGITS[usize::try_from((value >> (digit * 5)) & 31).unwrap_or(0)])).collect()

@@ -38,10 +38,6 @@ pub(super) struct ReadyQueue {
 }
 
 impl ReadyQueue {
-    pub(super) fn len(&self) -> usize {
-        self.places.len()
-    }
-
     pub(super) fn contains(&self, step_run_id: &str) -> bool {
         self.places.contains_key(step_run_id)
     }
@@ -54,7 +50,8 @@ impl ReadyQueue {
         self.arrivals += 1;
         let order = (Reverse(priority), since, self.arrivals);
         self.places.insert(waiting.step_run_id.clone(), (selector.to_owned(), order));
-        let class = self.classes.entry(selector.to_owned()).or_insert_with(|| Class { selector: read(selector), ..Class::default() });
+        let class =
+            self.classes.entry(selector.to_owned()).or_insert_with(|| Class { selector: read(selector), ..Class::default() });
         class.waiting.insert(order, waiting);
     }
 
@@ -140,6 +137,6 @@ mod tests {
         assert_eq!(ids(&queue, &[("os", "linux"), ("cpus", "4")], 9), ["linux-urgent", "any-old", "any-young"]);
         assert_eq!(ids(&queue, &[], 9), ["any-old", "any-young"]);
         assert!(queue.remove("any-old").is_some() && queue.remove("any-old").is_none());
-        assert_eq!((queue.len(), ids(&queue, &[], 9)), (3, vec!["any-young".to_owned()]));
+        assert_eq!((queue.places.len(), ids(&queue, &[], 9)), (3, vec!["any-young".to_owned()]));
     }
 }

@@ -48,7 +48,8 @@ impl Turn<'_> {
         let holder = sqlx::query_scalar("SELECT agent_id FROM t_step_run WHERE step_run_id = $1").bind(id);
         let holder: String = holder.fetch_one(&mut *self.connection).await?;
         if holder.is_empty() || holder != report.agent_id {
-            let why = format!("step run {id} was not handed to agent {}, so that its reports about it do not count", report.agent_id);
+            let why =
+                format!("step run {id} was not handed to agent {}, so that its reports about it do not count", report.agent_id);
             return Err(Refusal::Forbidden(why).into());
         }
         let loaded = self.load(&run_id).await?;

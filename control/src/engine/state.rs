@@ -86,7 +86,8 @@ impl State {
         for row in sqlx::query(due).fetch_all(&mut *connection).await? {
             state.due.set(&row.text("run_id")?, row.maybe_number("due_at")?);
         }
-        let locks = "SELECT pipeline_run_id, job_index, lock_key, lock_order, lock_held FROM t_job_run WHERE lock_key IS NOT NULL";
+        let locks =
+            "SELECT pipeline_run_id, job_index, lock_key, lock_order, lock_held FROM t_job_run WHERE lock_key IS NOT NULL";
         for row in sqlx::query(locks).fetch_all(&mut *connection).await? {
             let job = (row.text("pipeline_run_id")?, row.index("job_index")?);
             state.locks.restore(row.text("lock_key")?, row.number("lock_order")?, row.number("lock_held")? != 0, job);

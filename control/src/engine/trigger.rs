@@ -62,7 +62,8 @@ impl Turn<'_> {
         if pipeline.number("is_enabled")? == 0 {
             return Err(Refusal::Conflict(format!("pipeline {pipeline_id} is disabled; enable it first")).into());
         }
-        let head = "SELECT revision_id, definition_id FROM t_pipeline_revision WHERE pipeline_id = $1 ORDER BY number DESC LIMIT 1";
+        let head =
+            "SELECT revision_id, definition_id FROM t_pipeline_revision WHERE pipeline_id = $1 ORDER BY number DESC LIMIT 1";
         let Some(head) = sqlx::query(head).bind(pipeline_id).fetch_optional(&mut *self.connection).await? else {
             return Err(Refusal::Conflict(format!("pipeline {pipeline_id} has no definition yet; save one first")).into());
         };

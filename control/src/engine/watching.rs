@@ -82,7 +82,11 @@ impl Watcher {
                         continue;
                     }
                     if let Moved::Run { run, .. } = &update.what {
-                        if run_is_over(run.status) { self.open.remove(&run.run_id) } else { self.open.insert(run.run_id.clone()) };
+                        if run_is_over(run.status) {
+                            self.open.remove(&run.run_id)
+                        } else {
+                            self.open.insert(run.run_id.clone())
+                        };
                     }
                     return Ok(Some(Seen::Change(update)));
                 }

@@ -142,7 +142,8 @@ impl PipelineCalls {
     async fn spec_of(&self, pipeline_id: &str) -> Result<pb::GetPipelineSpecResponse, Refused> {
         let pipeline = self.pipeline(pipeline_id).await?;
         let head = self.pipelines.head(pipeline_id).await?;
-        let (spec, format, head) = head.ok_or_else(|| not_found(format!("pipeline {pipeline_id} has no definition yet; save one")))?;
+        let (spec, format, head) =
+            head.ok_or_else(|| not_found(format!("pipeline {pipeline_id} has no definition yet; save one")))?;
         Ok(pb::GetPipelineSpecResponse {
             success: true,
             message: "ok".into(),
@@ -233,7 +234,8 @@ impl PipelineService for PipelineCalls {
 
     async fn get_pipeline(&self, asked: Request<pb::GetPipelineRequest>) -> Answered<pb::GetPipelineResponse> {
         let found = self.pipeline(&asked.into_inner().pipeline_id).await;
-        let answer = |pipeline| pb::GetPipelineResponse { success: true, message: "ok".into(), pipeline: Some(pipeline), error: None };
+        let answer =
+            |pipeline| pb::GetPipelineResponse { success: true, message: "ok".into(), pipeline: Some(pipeline), error: None };
         answer!(found.map(answer), GetPipelineResponse)
     }
 

@@ -71,7 +71,8 @@ impl Pipelines {
         let mut read = self.database.read().await?;
         let count = sqlx::query_scalar(concat_sql(&["SELECT COUNT(*) ", WHERE]));
         let total: i64 = count.bind(project_id).bind(&*pattern).bind(status).fetch_one(&mut *read).await?;
-        let rows = sqlx::query(concat_sql(&["SELECT * ", WHERE, " ORDER BY created_at DESC, pipeline_id DESC LIMIT $4 OFFSET $5"]));
+        let rows =
+            sqlx::query(concat_sql(&["SELECT * ", WHERE, " ORDER BY created_at DESC, pipeline_id DESC LIMIT $4 OFFSET $5"]));
         let rows = rows.bind(project_id).bind(&*pattern).bind(status).bind(i64::from(paging.size)).bind(paging.offset());
         let rows = rows.fetch_all(&mut *read).await?;
         Ok((rows.iter().map(detail).collect::<Result<_, _>>()?, total))

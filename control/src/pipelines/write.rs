@@ -209,7 +209,8 @@ async fn save(turn: &mut Turn<'_>, save: &Save) -> Result<Written, Failure> {
     }
     let branch = pipeline.text("default_branch")?;
     if !save.request_id.is_empty() {
-        let earlier = sqlx::query_scalar("SELECT revision_id FROM t_pipeline_revision WHERE pipeline_id = $1 AND request_id = $2");
+        let earlier =
+            sqlx::query_scalar("SELECT revision_id FROM t_pipeline_revision WHERE pipeline_id = $1 AND request_id = $2");
         let earlier = earlier.bind(&*save.pipeline_id).bind(&*save.request_id).fetch_optional(&mut *turn.connection).await?;
         if let Some(revision) = earlier {
             return Ok(Written::Saved { revision, branch, repeated: true });

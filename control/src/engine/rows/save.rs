@@ -143,7 +143,12 @@ impl Loaded {
         Ok(())
     }
 
-    pub(in crate::engine) async fn save_job(&self, connection: &mut AnyConnection, job: usize, now: Millis) -> Result<(), DbError> {
+    pub(in crate::engine) async fn save_job(
+        &self,
+        connection: &mut AnyConnection,
+        job: usize,
+        now: Millis,
+    ) -> Result<(), DbError> {
         let text = "UPDATE t_job_run SET status = $2, completed_steps = $3, failed_steps = $4, error_message = $5, start_time = $6, \
                     end_time = $7, duration = $8, state = $9, lock_key = $10, lock_order = $11, lock_held = $12, agent_id = $13, \
                     updated_at = $14 WHERE job_run_id = $1";

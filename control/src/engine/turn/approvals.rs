@@ -41,17 +41,11 @@ impl Turn<'_> {
         let closed = asked.filter(|(_, (job, _))| !matches!(job.state, JobState::Approval(_) | JobState::Waiting(_)));
         for job in closed.map(|(job, _)| job).collect::<Vec<_>>() {
             let open = "SELECT approval_id FROM t_approval_request WHERE pipeline_run_id = $1 AND job_index = $2 AND status = 0";
-            let open = sqlx::query(open).bind(&*loaded.head.run_id).bind(index(job)).fetch_optional(&mut *self.connection).await?;
+            let open =
+                sqlx::query(open).bind(&*loaded.head.run_id).bind(index(job)).fetch_optional(&mut *self.connection).await?;
             let Some(id) = open.map(|row| row.text("approval_id")).transpose()? else { continue };
             let text = "UPDATE t_approval_request SET status = $2, approved_by = $3, reason = $4, updated_at = $5 WHERE approval_id = $1";
-            sqlx::query(text)
-                .bind(&*id)
-                .bind(status)
-                .bind(by)
-                .bind(reason)
-                .bind(self.now)
-                .execute(&mut *self.connection)
-                .await?;
+            sqlx::query(text).bind(&*id).bind(status).bind(by).bind(reason).bind(self.now).execute(&mut *self.connection).await?;
             self.tell_approval(loaded, &id, job, what).await?;
         }
         Ok(())

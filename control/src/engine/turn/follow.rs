@@ -243,7 +243,8 @@ impl Turn<'_> {
         if dirty.head {
             loaded.save_head(self.connection, now).await?;
         }
-        let all = || (0..loaded.steps.len()).flat_map(|job| (0..loaded.steps[job].len()).map(move |step| StepIndex { job, step }));
+        let all =
+            || (0..loaded.steps.len()).flat_map(|job| (0..loaded.steps[job].len()).map(move |step| StepIndex { job, step }));
         let touched: Vec<StepIndex> = if dirty.all_steps { all().collect() } else { dirty.steps.iter().copied().collect() };
         let mut more = false;
         for step in touched {

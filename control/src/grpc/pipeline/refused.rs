@@ -54,11 +54,7 @@ fn text(text: String) -> Value {
 
 /// The error of a call that has nothing to do with what was asked.
 pub(super) fn status(error: &DbError) -> Status {
-    if error.helps_to_retry() {
-        Status::unavailable(format!("{error}; try again"))
-    } else {
-        Status::internal(error.to_string())
-    }
+    if error.helps_to_retry() { Status::unavailable(format!("{error}; try again")) } else { Status::internal(error.to_string()) }
 }
 
 impl From<DbError> for Refused {
