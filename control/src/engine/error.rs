@@ -63,6 +63,16 @@ pub(crate) enum Failure {
     Database(#[from] DbError),
 }
 
+impl Failure {
+    /// As the failure of something that follows from what was written already: it cannot be refused any more.
+    pub(super) fn after_writing(self) -> Self {
+        match self {
+            Self::Refused(why) => DbError::Corrupt(format!("what had to follow could not be done: {why}")).into(),
+            database => database,
+        }
+    }
+}
+
 impl From<sqlx::Error> for Failure {
     fn from(error: sqlx::Error) -> Self {
         Self::Database(error.into())

@@ -67,7 +67,7 @@ impl Turn<'_> {
                         outcome: Outcome::Failed,
                         reason: format!("it could not be prepared: {why}"),
                     };
-                    self.apply(&waiting.run_id, end, None).await?;
+                    self.apply(&waiting.run_id, end, None).await.map_err(Failure::after_writing)?;
                 }
             }
         }
@@ -99,7 +99,7 @@ impl Turn<'_> {
         };
         self.state.put(loaded);
         match input {
-            Some(input) => self.apply(&run_id, input, None).await,
+            Some(input) => self.apply(&run_id, input, None).await.map_err(Failure::after_writing),
             None => Ok(()),
         }
     }

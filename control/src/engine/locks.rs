@@ -1,6 +1,6 @@
 //! Concurrency keys: of the jobs with one key, over all runs, one holds it, and others wait in order.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// A job of a run.
 pub(super) type Holder = (String, usize);
@@ -12,7 +12,7 @@ struct Lock {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Locks(HashMap<String, Lock>);
+pub(super) struct Locks(BTreeMap<String, Lock>);
 
 impl Locks {
     /// A job wants a key. Whether it has it now.

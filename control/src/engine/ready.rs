@@ -55,6 +55,17 @@ impl ReadyQueue {
         class.waiting.insert(order, waiting);
     }
 
+    /// Who waits in which class since when, in no order.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> Vec<String> {
+        let place = |(id, (selector, (priority, since, _))): (&String, &(String, Order))| {
+            let waiting = &self.classes[selector].waiting;
+            let found = waiting.values().find(|waiting| waiting.step_run_id == *id);
+            format!("{id} {selector} {priority:?} {since} {found:?}")
+        };
+        self.places.iter().map(place).collect()
+    }
+
     pub(super) fn remove(&mut self, step_run_id: &str) -> Option<Waiting> {
         let (selector, order) = self.places.remove(step_run_id)?;
         let class = self.classes.get_mut(&selector)?;

@@ -96,6 +96,17 @@ impl Schedules {
         self.times.first()
     }
 
+    /// The rules of each pipeline, in no order.
+    #[cfg(test)]
+    pub(super) fn all(&self) -> Vec<String> {
+        let crons =
+            |rules: &Rules| rules.crons.iter().map(|cron| format!("{} since {}", cron.name, cron.since)).collect::<Vec<_>>();
+        let of = |(id, rules): (&String, &Rules)| {
+            format!("{id} {} {:?} {:?} {:?}", rules.project_id, crons(rules), rules.events, self.times.of(id))
+        };
+        self.rules.iter().map(of).collect()
+    }
+
     /// The pipelines that an event fires.
     fn fired_by(&self, event: &ScmEvent) -> Vec<String> {
         let fires = |rules: &Rules| {
@@ -168,9 +179,14 @@ impl Turn<'_> {
         for pipeline_id in self.state.schedules.times.come(self.now, most) {
             let Some(mut rules) = self.state.schedules.rules.remove(&pipeline_id) else { continue };
             for cron in &mut rules.crons {
-                let Some(at) = cron.schedule.due(cron.since, self.now) else { continue };
-                cron.since = at;
-                self.keep_mark(&pipeline_id, &cron.name, at).await?;
+                if cron.schedule.next(cron.since).is_none_or(|at| at > self.now) {
+                    continue;
+                }
+                let due = cron.schedule.due(cron.since, self.now);
+                // Should the two ever disagree, time goes on all the same.
+                cron.since = due.unwrap_or(self.now);
+                self.keep_mark(&pipeline_id, &cron.name, cron.since).await?;
+                let Some(at) = due else { continue };
                 let trigger = Trigger {
                     pipeline_id: pipeline_id.clone(),
                     request_id: cron_request(&pipeline_id, at),

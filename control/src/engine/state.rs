@@ -14,6 +14,9 @@ use crate::db::DbError;
 use crate::db::row::Columns as _;
 use crate::plan::StepIndex;
 
+#[cfg(test)]
+mod check;
+
 /// How many runs are kept in memory; others are read when something happens to them.
 const RUNS_KEPT: usize = 2_000;
 
@@ -33,6 +36,11 @@ impl Times {
             self.of.insert(what.to_owned(), at);
             self.order.insert((at, what.to_owned()));
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(&self, what: &str) -> Option<Millis> {
+        self.of.get(what).copied()
     }
 
     pub(super) fn first(&self) -> Option<Millis> {

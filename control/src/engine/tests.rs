@@ -76,7 +76,7 @@ impl Bench {
     /// A pipeline with this definition (YAML without its namespace).
     async fn pipeline(&self, text: &str) -> String {
         let draft = Draft { project_id: "p".into(), name: "n".into(), path: "f".into(), ..Draft::default() };
-        let id = match self.engine.ask(Command::Pipeline(Write::Create(draft))).await.unwrap() {
+        let id = match self.engine.ask(Command::Pipeline(Write::Create(Box::new(draft)))).await.unwrap() {
             Answer::Pipeline(Written::Created(id)) => id,
             other => panic!("{other:?}"),
         };

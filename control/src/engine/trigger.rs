@@ -128,9 +128,7 @@ impl Turn<'_> {
         let text = "UPDATE t_pipeline SET total_runs = total_runs + 1, updated_at = $2 WHERE pipeline_id = $1";
         sqlx::query(text).bind(&*trigger.pipeline_id).bind(now).execute(&mut *self.connection).await?;
         self.state.put(loaded);
-        match self.apply(&run_id, Input::Begin, None).await {
-            Err(Failure::Refused(why)) => Err(DbError::Corrupt(format!("a new run does not begin: {why}")).into()),
-            other => other.map(|()| Triggered { run_id, repeated: false }),
-        }
+        self.apply(&run_id, Input::Begin, None).await.map_err(Failure::after_writing)?;
+        Ok(Triggered { run_id, repeated: false })
     }
 }

@@ -55,12 +55,8 @@ impl Turn<'_> {
     /// Gives keys to jobs, and those that they give back to the next ones.
     pub(super) async fn grant(&mut self, mut freed: VecDeque<(String, usize)>) -> Result<(), Failure> {
         while let Some((run_id, job)) = freed.pop_front() {
-            match self.apply_one(&run_id, Input::KeyGranted { job }, None, &mut freed).await {
-                Err(Failure::Refused(why)) => {
-                    return Err(DbError::Corrupt(format!("job {job} of run {run_id} cannot have its key: {why}")).into());
-                }
-                other => other?,
-            }
+            let granted = self.apply_one(&run_id, Input::KeyGranted { job }, None, &mut freed).await;
+            granted.map_err(Failure::after_writing)?;
         }
         Ok(())
     }

@@ -160,8 +160,10 @@ impl Worker {
             let mut transaction = writer.begin().await?;
             let mut turn = Turn { connection: &mut transaction, now, state, updates: &mut updates };
             let mut answers = Vec::new();
-            if commands.is_empty() {
-                refused_is_an_error(turn.execute(&Command::Tick).await)?;
+            if commands.is_empty()
+                && let Err(Failure::Database(error)) = turn.execute(&Command::Tick).await.map_err(Failure::after_writing)
+            {
+                return Err(error);
             }
             for command in commands {
                 match turn.execute(command).await {
@@ -187,6 +189,8 @@ impl Worker {
             Ok(None) => Err(Killed),
             Ok(Some(_)) if self.points.ends_at(Point::AfterCommit) => Err(Killed),
             Ok(Some((seq, answers))) => {
+                #[cfg(test)]
+                state.check(&self.database, now).await;
                 for update in updates {
                     // Nobody may be watching.
                     let _ = self.changes.send(Arc::new(update));
@@ -227,12 +231,4 @@ pub(super) async fn begin(database: &Database, clock: &dyn Clock) -> Result<(Wri
     let state = State::load(&mut transaction, clock.now()).await?;
     transaction.commit().await?;
     Ok((writer, state))
-}
-
-fn refused_is_an_error(done: Result<Answer, Failure>) -> Result<(), DbError> {
-    match done {
-        Ok(_) => Ok(()),
-        Err(Failure::Database(error)) => Err(error),
-        Err(Failure::Refused(why)) => Err(DbError::Corrupt(format!("what was due could not be done: {why}"))),
-    }
 }

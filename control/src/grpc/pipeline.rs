@@ -31,7 +31,9 @@ macro_rules! answer {
             Ok(answer) => Ok(Response::new(answer)),
             Err(Refused::Business(error)) => {
                 let message = error.message.clone();
-                Ok(Response::new(pb::$answer { success: false, message, error: Some(error), ..Default::default() }))
+                #[allow(clippy::needless_update, reason = "some answers have more fields")]
+                let answer = pb::$answer { success: false, message, error: Some(error), ..Default::default() };
+                Ok(Response::new(answer))
             }
             Err(Refused::Transport(status)) => Err(status),
         }
@@ -99,7 +101,9 @@ impl PipelineCalls {
             metadata: asked.metadata,
             created_by: asked.created_by,
         };
-        let Written::Created(pipeline_id) = self.write(Write::Create(draft)).await? else { return Err(refused::other_answer()) };
+        let Written::Created(pipeline_id) = self.write(Write::Create(Box::new(draft))).await? else {
+            return Err(refused::other_answer());
+        };
         Ok(pb::CreatePipelineResponse { success: true, message: "pipeline created".into(), pipeline_id, error: None })
     }
 

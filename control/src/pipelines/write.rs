@@ -14,7 +14,7 @@ use crate::spec::{self, Format, Spec};
 /// A change of pipelines.
 #[derive(Debug, Clone)]
 pub(crate) enum Write {
-    Create(Draft),
+    Create(Box<Draft>),
     Update(Box<Changes>),
     Delete(String),
     Save(Box<Save>),

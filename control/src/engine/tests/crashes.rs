@@ -122,7 +122,7 @@ impl World {
 #[tokio::test]
 async fn no_run_is_lost_and_no_step_started_twice_wherever_the_engine_is_killed() {
     let mut kills = 0;
-    for seed in 1..=40u64 {
+    for seed in 1..=20u64 {
         for fresh in if seed <= 5 { fresh().await } else { vec![on_file().await] } {
             let dice = Dice(Arc::new(AtomicU64::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15))));
             let bench = Bench::on(fresh).await;
@@ -150,7 +150,7 @@ async fn no_run_is_lost_and_no_step_started_twice_wherever_the_engine_is_killed(
             kills += world.kills;
         }
     }
-    assert!(kills > 500, "only {kills} kills");
+    assert!(kills > 300, "only {kills} kills");
 }
 
 /// What was executed is what the definition wants, and what the rows say.

@@ -178,3 +178,30 @@ async fn a_step_runs_again_after_the_end_under_another_id() {
         assert_eq!(bench.number(head).await, 40);
     }
 }
+
+#[tokio::test]
+async fn the_engine_goes_on_when_the_database_threw_it_out() {
+    for bench in Bench::all().await {
+        if matches!(bench.fresh.location, crate::db::Location::File(_)) {
+            continue;
+        }
+        let run = bench.run(DIAMOND).await;
+        for _ in 0..5 {
+            let others = "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity \
+                          WHERE datname = current_database() AND pid <> pg_backend_pid()";
+            assert!(bench.number(others).await > 0);
+            let fetch = || Fetch { agent_id: "x".into(), most: 1, capacity: 9, ..Fetch::default() };
+            let mut given = Err(EngineError::Ended);
+            eventually(async || {
+                given = bench.engine.fetch(fetch()).await;
+                assert!(matches!(given, Ok(_) | Err(EngineError::Unavailable(_))), "{given:?}");
+                given.is_ok()
+            })
+            .await;
+            for step in given.unwrap() {
+                bench.report("x", &step.step_run_id, StepRunStatus::Success).await.unwrap();
+            }
+        }
+        assert_eq!(bench.status(&run).await, PipelineStatus::Success);
+    }
+}

@@ -448,7 +448,7 @@ fn what_was_handed_out_in_vain_is_queued_under_another_id_and_counts_no_try() {
     let give_back = |attempt: &str| Input::StepReturned { step, attempt: attempt.into(), reason: "gone".into() };
     case.give(give_back(&old));
     assert_eq!(case.queued(), ["j.a"]);
-    assert!(case.refuse(Input::StepStarted { step, attempt: old.clone() }).contains("is not the current one"));
+    assert!(case.refuse(Input::StepStarted { step, attempt: old }).contains("is not the current one"));
     case.give(Input::Pause { reason: String::new() });
     let second = case.attempt("j.a");
     case.give(give_back(&second));
