@@ -134,7 +134,10 @@ async fn an_accepted_event_fires_what_matches_once_through_restarts() {
             follower.abort();
             bench.restart().await;
             // What was read before, as if its ack had been lost; and what is new.
+            let cursor = "SELECT position FROM t_cursor";
+            let before = bench.texts(cursor).await;
             bench.engine.accept(vec![], Some("0".into()), "1".into()).await.unwrap();
+            assert_eq!(bench.texts(cursor).await, before, "the cursor went back");
             follower = tokio::spawn(bench.engine.clone().follow(feed.clone()));
             push(&feed, "scm.push", &push_of("p", "release/1"));
             eventually(async || bench.number(runs).await == 2 + restarts).await;

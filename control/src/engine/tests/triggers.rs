@@ -109,6 +109,7 @@ async fn a_schedule_fires_in_time_and_catches_up_once_after_a_stop() {
         assert_eq!(bench.number(runs).await, 0);
         bench.pass(1).await;
         assert_eq!(bench.number(runs).await, 1);
+        assert_eq!(bench.number("SELECT since FROM t_cron_mark").await, BEGIN + 40_000);
         bench.restart().await;
         bench.pass(59_999).await;
         assert_eq!(bench.number(runs).await, 1, "fired already");
