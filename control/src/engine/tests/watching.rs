@@ -59,6 +59,22 @@ async fn a_watcher_who_comes_at_any_time_sees_no_gap_and_no_repeat() {
 }
 
 #[tokio::test]
+async fn what_the_snapshot_shows_is_not_told_again() {
+    for bench in Bench::all().await {
+        let run = bench.run(ONE).await;
+        let id = bench.take("x", 1).await.remove(0).1;
+        let mut watcher = bench.engine.watch([run]);
+        // After the watcher took its place in the channel, before it reads the snapshot.
+        bench.report("x", &id, StepRunStatus::Running).await.unwrap();
+        let Some(Seen::Snapshots(snapshots)) = watcher.next().await.unwrap() else { panic!("no snapshot") };
+        assert_eq!(snapshots[0].jobs[0].1[0].status, StepRunStatus::Running);
+        bench.report("x", &id, StepRunStatus::Success).await.unwrap();
+        let Some(Seen::Change(first)) = watcher.next().await.unwrap() else { panic!("no change") };
+        assert!(matches!(&first.what, Moved::Step { from: StepRunStatus::Running, .. }), "{first:?}");
+    }
+}
+
+#[tokio::test]
 async fn who_is_too_slow_gets_a_new_snapshot_and_no_lie() {
     let bench = Bench::one().await;
     let run = bench.run(ONE).await;
