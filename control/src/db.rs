@@ -47,6 +47,7 @@ pub struct Database {
 #[derive(Debug)]
 pub struct Writer {
     connection: AnyConnection,
+    server: bool,
 }
 
 impl Database {
@@ -84,7 +85,7 @@ impl Database {
                 return Err(DbError::Taken);
             }
         }
-        Ok(Writer { connection })
+        Ok(Writer { connection, server: self.server })
     }
 
     /// For reading: all that is read in it is of one moment.
@@ -108,8 +109,14 @@ impl Writer {
     /// # Errors
     /// If the connection broke: then the writer is of no more use.
     pub async fn begin(&mut self) -> Result<Transaction<'_, Any>, DbError> {
-        Ok(self.connection.begin().await?)
+        begin(&mut self.connection, self.server).await
     }
+}
+
+/// Begins a transaction that writes. SQLite is told so at once: a transaction that only read so far would fail, instead of waiting, if
+/// it wants to write while another connection does, be it one that is about to be closed.
+async fn begin(connection: &mut AnyConnection, server: bool) -> Result<Transaction<'_, Any>, DbError> {
+    Ok(connection.begin_with(if server { "BEGIN" } else { "BEGIN IMMEDIATE" }).await?)
 }
 
 fn file_options(path: &Path) -> Result<AnyConnectOptions, DbError> {

@@ -45,7 +45,7 @@ impl DbError {
                 // locked (6), full (13), with more bits above.
                 sqlx::Error::Database(error) => error.code().is_some_and(|code| {
                     ["08", "40", "53", "57"].iter().any(|class| code.len() == 5 && code.starts_with(class))
-                        || code.parse::<i64>().is_ok_and(|code| code < 10_000 && [5, 6, 13].contains(&(code & 0xff)))
+                        || (code.len() < 5 && code.parse::<i64>().is_ok_and(|code| [5, 6, 13].contains(&(code & 0xff))))
                 }),
                 _ => false,
             },

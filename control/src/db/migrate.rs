@@ -1,6 +1,6 @@
 //! The steps from an empty database to today's tables. Each is applied once, in a transaction of its own that also counts it.
 
-use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, Executor as _};
+use sqlx::{AnyConnection, AssertSqlSafe, Executor as _};
 
 use super::DbError;
 
@@ -10,7 +10,7 @@ const STEPS: [&str; 1] = [include_str!("migrations/0001_begin.sql")];
 pub(super) async fn run(connection: &mut AnyConnection, server: bool) -> Result<(), DbError> {
     let mut at: i64 = 0;
     loop {
-        let mut transaction = connection.begin().await?;
+        let mut transaction = super::begin(connection, server).await?;
         if server {
             // Two programs that start at once migrate one after the other.
             transaction.execute("SELECT 1 FROM pg_advisory_xact_lock(7021802820915525733)").await?;

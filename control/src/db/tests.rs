@@ -83,6 +83,26 @@ async fn a_database_is_opened_again_and_one_of_a_later_version_is_refused() {
     }
 }
 
+/// As after a kill: the old connection may still be rolling back when the new one begins.
+#[tokio::test]
+async fn a_writer_on_a_file_waits_for_one_that_is_about_to_go() {
+    let fresh = on_file().await;
+    let (mut old, mut new) = (fresh.database.writer().await.unwrap(), fresh.database.writer().await.unwrap());
+    let mut of_old = old.begin().await.unwrap();
+    sqlx::query("INSERT INTO t_cursor VALUES ('a', 'b')").execute(&mut *of_old).await.unwrap();
+    let of_new = tokio::spawn(async move {
+        let mut transaction = new.begin().await?;
+        let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM t_cursor").fetch_one(&mut *transaction).await?;
+        sqlx::query("INSERT INTO t_cursor VALUES ('c', 'd')").execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok::<_, DbError>(count)
+    });
+    // Long enough for the other one to meet the lock.
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    drop(of_old);
+    assert_eq!(of_new.await.unwrap().unwrap(), 0);
+}
+
 #[tokio::test]
 async fn a_server_has_one_writer() {
     let Some(location) = server::new_database().await else { return };

@@ -205,3 +205,22 @@ async fn the_engine_goes_on_when_the_database_threw_it_out() {
         assert_eq!(bench.status(&run).await, PipelineStatus::Success);
     }
 }
+
+#[tokio::test]
+async fn a_damaged_run_fails_its_own_requests_and_nobody_elses() {
+    let mut bench = Bench::one().await;
+    let (damaged, pipeline) = (bench.run(ONE).await, bench.pipeline(ONE).await);
+    bench.task.abort();
+    let mut writer = bench.fresh.database.writer().await.unwrap();
+    let mut transaction = writer.begin().await.unwrap();
+    let damage = "UPDATE t_pipeline_run SET state = '{' WHERE run_id = $1";
+    sqlx::query(damage).bind(&*damaged).execute(&mut *transaction).await.unwrap();
+    transaction.commit().await.unwrap();
+    bench.restart().await;
+    let cancels = (0..3).map(|_| bench.engine.run(&damaged, OfRun::Cancel(String::new())));
+    let triggers = (0..20).map(|_| bench.trigger(&pipeline));
+    let (cancelled, triggered) =
+        futures_util::future::join(futures_util::future::join_all(cancels), futures_util::future::join_all(triggers)).await;
+    assert!(cancelled.iter().all(|answer| matches!(answer, Err(EngineError::Broken(_)))), "{cancelled:?}");
+    assert_eq!(bench.number("SELECT COUNT(*) FROM t_pipeline_run").await, 1 + i64::try_from(triggered.len()).unwrap());
+}
