@@ -73,7 +73,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts the engine on a database, with the runs that are in it. Returns the task too, which ends after the last handle.
+    /// Starts the engine on a database, with the runs that are in it. Returns the task too, which ends after the last handle:
+    /// [`Self::follow`] and [`Self::relay`] hold one each until their tasks are aborted.
     ///
     /// # Errors
     /// If the database cannot be read, or another program writes to it.

@@ -83,6 +83,19 @@ async fn a_database_is_opened_again_and_one_of_a_later_version_is_refused() {
     }
 }
 
+#[tokio::test]
+async fn a_commit_on_a_file_is_on_disk_when_it_returns() {
+    let fresh = on_file().await;
+    let mut writer = fresh.database.writer().await.unwrap();
+    let mut transaction = writer.begin().await.unwrap();
+    let synchronous: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut *transaction).await.unwrap();
+    let journal: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut *transaction).await.unwrap();
+    assert_eq!((synchronous, &*journal), (2, "wal"));
+    let mut read = fresh.database.read().await.unwrap();
+    let patience: i64 = sqlx::query_scalar("PRAGMA busy_timeout").fetch_one(&mut *read).await.unwrap();
+    assert_eq!(u128::try_from(patience).unwrap(), PATIENCE.as_millis());
+}
+
 /// As after a kill: the old connection may still be rolling back when the new one begins.
 #[tokio::test]
 async fn a_writer_on_a_file_waits_for_one_that_is_about_to_go() {

@@ -4,6 +4,7 @@
 //! | type | when | data.status |
 //! |---|---|---|
 //! | `arcentra.pipeline.started`, `.paused`, `.resumed`, `.completed`, `.failed`, `.cancelled` | a run's status changed | `started`, `paused`, `resumed`, `succeeded`, `failed`, `cancelled` |
+//! | `arcentra.pipeline.approval.requested`, `.approved`, `.rejected`, `.expired` | somebody's consent is waited for, or no longer | the last word of the type |
 //! | `arcentra.job.started`, `.completed`, `.failed`, `.cancelled` | a job's status changed | `started`, `succeeded`, `skipped`, `failed`, `timeout`, `cancelled` |
 //! | `arcentra.step.queued`, `.started`, `.completed`, `.failed`, `.cancelled` | an attempt's status changed | `queued`, `started`, `completed`, `skipped`, `failed`, `timeout`, `cancelled` |
 //!
