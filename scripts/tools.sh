@@ -140,7 +140,11 @@ case "${1:-}" in
   postgres)
     debian setpriv=util-linux setsid=util-linux python3=python3 1>&2
     folder=$(installed_postgres || true)
-    if [ -z "$folder" ]; then
+    if [ -z "$folder" ] && [ "$(id -u)" = 0 ]; then
+      # It will run as another user, who may not reach what root unpacks.
+      debian pg_lsclusters=postgresql 1>&2
+      folder=$(installed_postgres)
+    elif [ -z "$folder" ]; then
       once "$TOOLS/postgres" fetch_postgres
       folder=$(dirname "$(ls "$TOOLS"/postgres/usr/lib/postgresql/*/bin/postgres)")
     fi
