@@ -2,7 +2,7 @@
 # The gate: every check, in order of cost, with the seconds of each. It stops at the first that fails and never skips one.
 #
 #   scripts/test.sh          everything
-#   scripts/test.sh core     all but what needs Java, Python or Go: the sinks on real services, the Go clients
+#   scripts/test.sh core     all but what needs Java, Python or Go: the sinks on real services, the Go clients, PostgreSQL
 #   scripts/test.sh lint     the stages before the tests
 set -euo pipefail
 what=${1:-all}
@@ -36,7 +36,12 @@ stage 600 'docs' env RUSTDOCFLAGS='-D warnings' cargo doc --quiet --workspace --
 [ "$what" = lint ] && exit 0
 
 stage 1500 'compile the tests' "${TEST[@]}" --no-run
-stage 480 'unit and property tests' "${TEST[@]}" --lib --bins
+if [ "$what" = core ]; then
+  stage 480 'unit and property tests' "${TEST[@]}" --lib --bins
+else
+  stage 120 'PostgreSQL' scripts/tools.sh postgres
+  stage 480 'unit and property tests' scripts/with-postgres.sh "${TEST[@]}" --lib --bins
+fi
 stage 120 'examples in docs' "${TEST[@]}" --doc
 stage 300 'contract, allocations, policy' "${TEST[@]}" --test api --test 'allocations*' --test policy
 if [ "$what" = core ]; then

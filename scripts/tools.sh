@@ -7,6 +7,7 @@
 #   scripts/tools.sh go           Go; prints the folder of its binaries
 #   scripts/tools.sh kafka        a Kafka broker and kcat; prints the folder of its jars
 #   scripts/tools.sh clickhouse   the ClickHouse engine; prints the folder of its Python environment
+#   scripts/tools.sh postgres     a PostgreSQL server; prints the folder of its binaries
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -96,6 +97,26 @@ fetch_clickhouse() {
   "$1/bin/python" -m pip install --quiet --no-cache-dir --no-deps --requirement tests/services/clickhouse/requirements.txt
 }
 
+# The newest PostgreSQL of the system, if it has one.
+installed_postgres() {
+  local server
+  server=$(ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | sort -V | tail -n 1)
+  [ -n "$server" ] || server=$(command -v postgres) || return
+  dirname "$(readlink -f "$server")"
+}
+
+# Debian's packages, unpacked without being installed: for that nobody needs to be root.
+fetch_postgres() {
+  say "fetching PostgreSQL from Debian: 20 MB"
+  local package
+  package=$(apt-cache depends postgresql | sed -n 's/.*Depends: \(postgresql-[0-9]*\)$/\1/p')
+  [ -n "$package" ] || fail "Debian's list of packages does not know PostgreSQL. Run this first: sudo apt-get update"
+  mkdir -p "$1/packages"
+  (cd "$1/packages" && apt-get download -qq "$package" "${package/postgresql/postgresql-client}" libpq5)
+  for package in "$1"/packages/*.deb; do dpkg --extract "$package" "$1"; done
+  rm -r "$1/packages"
+}
+
 case "${1:-}" in
   build) build ;;
   gate)
@@ -116,5 +137,18 @@ case "${1:-}" in
     once "$folder" fetch_clickhouse
     echo "$folder"
     ;;
-  *) fail "usage: scripts/tools.sh build|gate|go|kafka|clickhouse" ;;
+  postgres)
+    debian setpriv=util-linux setsid=util-linux python3=python3 1>&2
+    folder=$(installed_postgres || true)
+    if [ -z "$folder" ] && [ "$(id -u)" = 0 ]; then
+      # It will run as another user, who may not reach what root unpacks.
+      debian pg_lsclusters=postgresql 1>&2
+      folder=$(installed_postgres)
+    elif [ -z "$folder" ]; then
+      once "$TOOLS/postgres" fetch_postgres
+      folder=$(dirname "$(ls "$TOOLS"/postgres/usr/lib/postgresql/*/bin/postgres)")
+    fi
+    echo "$folder"
+    ;;
+  *) fail "usage: scripts/tools.sh build|gate|go|kafka|clickhouse|postgres" ;;
 esac

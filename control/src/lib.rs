@@ -1,5 +1,6 @@
-//! The control plane: pipelines, runs, step runs, agents, HTTP. So far its pure part; nothing here reads a clock, a file or a
-//! socket.
+//! The control plane: pipelines, runs, step runs, agents, HTTP.
+//!
+//! Pure: no clock, no file, no socket.
 //!
 //! | module | what it answers |
 //! |---|---|
@@ -11,12 +12,25 @@
 //! | [`template`] | what `${{ NAME }}` in a text becomes |
 //! | [`trigger`] | what begins runs of a pipeline |
 //! | [`when`] | whether a condition holds |
+//!
+//! Around it:
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`db`] | SQLite or PostgreSQL, one text of SQL |
+//! | [`engine`] | drives runs: each request one transaction, with its events |
+//! | [`pipelines`] | pipelines and the revisions of their definitions |
+//! | [`grpc`] | the calls |
 
 pub mod cron;
+pub mod db;
 pub mod duration;
+pub mod engine;
 mod glob;
 mod graph;
+pub mod grpc;
 pub mod labels;
+pub mod pipelines;
 pub mod plan;
 pub mod spec;
 pub mod template;

@@ -23,6 +23,7 @@
 //!
 //! **Retry.** `retry.max_attempts` is the number of attempts of each step in all, the first included, with `retry.delay` between. What
 //! fails, and what is lost with its agent, is tried again; what timed out or was cancelled is not. Each attempt has an id of its own.
+//! An attempt that was handed out and never started is given back: another one takes its place and no try is counted.
 //!
 //! **Timeouts.** A step's timeout begins with its first attempt's start and covers all its attempts and the delays between. A job's
 //! begins with the start of its first step; waiting for agents before that does not count. Time in which the run is paused counts

@@ -2,7 +2,7 @@
 # Runs a service for a test, and ends it with the test, however that ends: what it is told comes in on standard input, and once
 # that is closed the service is killed and its folder removed.
 #
-#   tests/services/hold.sh kafka|clickhouse FOLDER
+#   tests/services/hold.sh kafka|clickhouse|postgres FOLDER
 #
 # It takes the words `start`, `stop` and `kill`, one a line, and answers each with one line: `ok …` or `failed`.
 set -uo pipefail

@@ -63,6 +63,15 @@ pub enum Input {
         /// Why, in words; may be empty.
         reason: String,
     },
+    /// An attempt was handed out, but will not be started: its executor is gone.
+    StepReturned {
+        /// The step.
+        step: StepIndex,
+        /// The attempt's id.
+        attempt: String,
+        /// Why, in words.
+        reason: String,
+    },
     /// A time that was due has come: see [`super::Run::due`].
     Tick,
     /// A job's approval was given.

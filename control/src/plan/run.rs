@@ -93,6 +93,7 @@ impl Run {
             Input::Begin => self.begin(&mut turn)?,
             Input::StepStarted { step, attempt } => self.step_started(step, &attempt, &mut turn)?,
             Input::StepEnded { step, attempt, outcome, reason } => self.step_ended(step, &attempt, outcome, reason, &mut turn)?,
+            Input::StepReturned { step, attempt, reason } => self.step_returned(step, &attempt, reason, &mut turn)?,
             Input::Tick => self.tick(&mut turn)?,
             Input::Approve { job, by } => self.approve(job, &by, &mut turn)?,
             Input::Reject { job, reason } => self.reject(job, reason, &mut turn)?,

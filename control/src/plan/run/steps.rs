@@ -72,4 +72,23 @@ impl Run {
         self.move_step(step, StepState::Ended(state), reason, turn);
         Ok(())
     }
+
+    /// The attempt is dead, so that an executor that comes back can not start it beside the new one. It was not tried, so that it
+    /// does not count.
+    pub(super) fn step_returned(
+        &mut self,
+        step: StepIndex,
+        attempt: &str,
+        reason: String,
+        turn: &mut Turn<'_>,
+    ) -> Result<(), Impossible> {
+        self.current(step, attempt)?;
+        let StepState::Queued(queued) = &self.step(step).state else { return Err(self.refuse_step(step, "given back")) };
+        let (dead, next) = (queued.clone().end(StepEnd::Cancelled), queued.clone().give_back(turn.now));
+        let tries = self.step(step).tries;
+        self.move_step(step, StepState::Ended(dead), reason, turn);
+        self.new_attempt(step, tries, turn);
+        self.replace_step(step, StepState::Delayed(next), turn);
+        Ok(())
+    }
 }

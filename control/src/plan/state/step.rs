@@ -128,6 +128,11 @@ impl Queued {
         EndedStep { end }
     }
 
+    /// Its executor is gone: it waits to be queued anew.
+    pub(in crate::plan) fn give_back(self, now: Millis) -> Delayed {
+        Delayed { until: now, deadline: self.deadline }
+    }
+
     /// Its deadline moves by the length of a pause.
     pub(in crate::plan) fn extend(self, by: Millis) -> Self {
         Self { deadline: self.deadline.map(|deadline| deadline.saturating_add(by)) }

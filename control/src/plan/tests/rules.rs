@@ -440,3 +440,23 @@ fn a_record_of_another_plan_is_refused() {
     assert!(Run::restore(run.plan().clone(), other.record().clone()).is_err());
     assert!(Run::restore(run.plan().clone(), run.record().clone()).is_ok());
 }
+
+#[test]
+fn what_was_handed_out_in_vain_is_queued_under_another_id_and_counts_no_try() {
+    let mut case = Case::new("jobs: [{name: j, steps: [{name: a, uses: shell}]}]");
+    let (step, old) = (case.step("j.a"), case.attempt("j.a"));
+    let give_back = |attempt: &str| Input::StepReturned { step, attempt: attempt.into(), reason: "gone".into() };
+    case.give(give_back(&old));
+    assert_eq!(case.queued(), ["j.a"]);
+    assert!(case.refuse(Input::StepStarted { step, attempt: old }).contains("is not the current one"));
+    case.give(Input::Pause { reason: String::new() });
+    let second = case.attempt("j.a");
+    case.give(give_back(&second));
+    assert_eq!(case.queued(), [""; 0], "nothing becomes ready while the run is paused");
+    case.give(Input::Resume { reason: String::new() });
+    let record = &case.run.record().jobs[0].steps[0];
+    assert_eq!((case.queued(), record.number, record.tries), (vec!["j.a".to_owned()], 3, 1));
+    case.start("j.a");
+    let third = case.attempt("j.a");
+    assert!(case.refuse(give_back(&third)).contains("can not be given back"));
+}

@@ -145,7 +145,7 @@ impl World {
         let run_ends = self.run_is_over() || self.cancelling;
         match input {
             Input::Begin => self.status == PipelineStatus::Pending && !run_ends,
-            Input::StepStarted { step, attempt } => {
+            Input::StepStarted { step, attempt } | Input::StepReturned { step, attempt, .. } => {
                 known(step).is_some_and(|facts| facts.attempt == *attempt && facts.status == Status::Queued)
             }
             Input::StepEnded { step, attempt, .. } => known(step)
@@ -219,7 +219,7 @@ impl World {
             Input::Cancel { what: What::Job(job), .. } => self.note_stop(*job, Status::Cancelled),
             Input::Cancel { what: What::Step(step), .. } => self.facts(*step).must_end = Some(Status::Cancelled),
             Input::RetryStep { step, .. } => self.note_again(*step),
-            Input::Begin => {}
+            Input::Begin | Input::StepReturned { .. } => {}
         }
     }
 

@@ -1,0 +1,208 @@
+//! The event log as the control plane sees it: what others wrote is read by a durable cursor, its own events are appended by a relay.
+//!
+//! The binary joins both to the data plane's event log. The cursor lives in SQL, in the transaction of its effects: an accepted event
+//! has its effects once, however often the program is killed. The relay appends at least once; repeats have the same id, which the event
+//! log knows ([`super::Event`]).
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use super::error::Failure;
+use super::event::Event;
+use super::schedules::ScmEvent;
+use super::turn::Turn;
+use super::{Engine, EngineError};
+use crate::db::DbError;
+use crate::db::row::Columns as _;
+
+/// The name of the control plane's cursor over the event log.
+const CURSOR: &str = "events";
+/// How many events are appended at once.
+const AT_ONCE: i64 = 500;
+/// How long is waited before something that failed is tried again.
+const PAUSE: Duration = Duration::from_millis(500);
+/// A cursor is kept after so many events that mean nothing here.
+const KEEP_AFTER: usize = 10_000;
+
+/// Why the event log cannot be read or written for now.
+#[derive(Debug, thiserror::Error)]
+#[error("the event log: {0}")]
+pub struct LogError(pub String);
+
+/// The event log, to append to.
+pub trait EventLog: Send + Sync + 'static {
+    /// Appends events in this order. Returns once they are durable; an event whose id is there already adds nothing.
+    fn append(&self, events: Vec<Event>) -> impl Future<Output = Result<(), LogError>> + Send;
+}
+
+/// An accepted event.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// Its id.
+    pub event_id: String,
+    /// Its type.
+    pub event_type: String,
+    /// The CloudEvent as JSON.
+    pub payload: Vec<u8>,
+}
+
+/// Some events, and the cursor behind them.
+#[derive(Debug, Clone)]
+pub struct Portion {
+    /// In order; at most a few thousand.
+    pub events: Vec<Accepted>,
+    /// Where to read on.
+    pub next: String,
+}
+
+/// The event log, to read from.
+pub trait EventFeed: Send + Sync + 'static {
+    /// Reads on behind a cursor, from the begin without one. Waits until there is something.
+    fn read(&self, after: Option<String>) -> impl Future<Output = Result<Portion, LogError>> + Send;
+}
+
+impl Turn<'_> {
+    pub(super) async fn accepted(&mut self, events: &[ScmEvent], after: Option<&str>, next: &str) -> Result<(), Failure> {
+        let cursor = sqlx::query_scalar("SELECT position FROM t_cursor WHERE name = $1").bind(CURSOR);
+        let cursor: Option<String> = cursor.fetch_optional(&mut *self.connection).await?;
+        // Done before, though nobody heard of it.
+        if cursor.as_deref() != after {
+            return Ok(());
+        }
+        for event in events {
+            self.fire_event(event).await?;
+        }
+        let text =
+            "INSERT INTO t_cursor (name, position) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET position = excluded.position";
+        sqlx::query(text).bind(CURSOR).bind(next).execute(&mut *self.connection).await?;
+        Ok(())
+    }
+}
+
+impl Engine {
+    async fn cursor(&self) -> Result<Option<String>, DbError> {
+        let mut read = self.database().read().await?;
+        let cursor = sqlx::query_scalar("SELECT position FROM t_cursor WHERE name = $1").bind(CURSOR);
+        Ok(cursor.fetch_optional(&mut *read).await?)
+    }
+
+    /// Follows the event log until the engine ends: the caller spawns it.
+    pub async fn follow(self, feed: Arc<impl EventFeed>) {
+        loop {
+            match self.follow_once(&*feed).await {
+                Err(Stop::Ended) => return,
+                Err(Stop::Failed(why)) => tracing::warn!(%why, "accepted events are not followed for now; trying again"),
+                Ok(never) => match never {},
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn follow_once(&self, feed: &impl EventFeed) -> Result<std::convert::Infallible, Stop> {
+        let mut kept = self.cursor().await.map_err(|error| Stop::Failed(error.to_string()))?;
+        let mut at = kept.clone();
+        let mut passed = 0;
+        loop {
+            let portion = tokio::select! {
+                portion = feed.read(at) => portion.map_err(|error| Stop::Failed(error.to_string()))?,
+                () = self.ended() => return Err(Stop::Ended),
+            };
+            let events: Vec<ScmEvent> = portion.events.iter().filter_map(scm_event).collect();
+            passed += portion.events.len();
+            at = Some(portion.next.clone());
+            if events.is_empty() && passed < KEEP_AFTER {
+                continue;
+            }
+            self.accept(events, kept.clone(), portion.next.clone()).await?;
+            kept.clone_from(&at);
+            passed = 0;
+        }
+    }
+
+    /// Appends the outbox to the event log, until the engine ends: the caller spawns it.
+    pub async fn relay(self, log: Arc<impl EventLog>) {
+        let mut changed = self.changed();
+        loop {
+            changed.mark_unchanged();
+            match self.relay_once(&*log, &mut changed).await {
+                Err(Stop::Ended) => return,
+                Err(Stop::Failed(why)) => {
+                    tracing::warn!(%why, "the control plane's events wait; trying again");
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Ok(()) => {}
+            }
+        }
+    }
+
+    /// Appends what waits, and then waits for more.
+    async fn relay_once(&self, log: &impl EventLog, changed: &mut watch::Receiver<i64>) -> Result<(), Stop> {
+        let events = self.outbox().await.map_err(|error| Stop::Failed(error.to_string()))?;
+        let Some(last) = events.last().map(|event| event.seq) else {
+            return changed.changed().await.map_err(|_| Stop::Ended);
+        };
+        log.append(events).await.map_err(|error| Stop::Failed(error.to_string()))?;
+        Ok(self.relayed(last).await?)
+    }
+
+    async fn outbox(&self) -> Result<Vec<Event>, DbError> {
+        let mut read = self.database().read().await?;
+        let text = "SELECT seq, event_id, event_type, payload FROM t_outbox ORDER BY seq LIMIT $1";
+        let rows = sqlx::query(text).bind(AT_ONCE).fetch_all(&mut *read).await?;
+        let event = |row: &sqlx::any::AnyRow| -> Result<_, DbError> {
+            let (seq, event_id) = (row.number("seq")?, row.text("event_id")?);
+            Ok(Event { seq, event_id, event_type: row.text("event_type")?, payload: row.text("payload")? })
+        };
+        rows.iter().map(event).collect()
+    }
+}
+
+enum Stop {
+    Ended,
+    Failed(String),
+}
+
+impl From<EngineError> for Stop {
+    fn from(error: EngineError) -> Self {
+        if error == EngineError::Ended { Self::Ended } else { Self::Failed(error.to_string()) }
+    }
+}
+
+/// What an accepted event says of the source code, if it does: `data` (or the envelope) with `projectId`, `ref` and `commit`.
+fn scm_event(accepted: &Accepted) -> Option<ScmEvent> {
+    #[derive(Deserialize, Default)]
+    struct About {
+        #[serde(alias = "projectId", alias = "project_id")]
+        project: Option<String>,
+        #[serde(rename = "ref", alias = "branch", alias = "reference")]
+        reference: Option<String>,
+        #[serde(alias = "commitSha", alias = "commit_sha", alias = "after")]
+        commit: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Envelope {
+        #[serde(flatten)]
+        outer: About,
+        data: Option<About>,
+    }
+    let kind = accepted.event_type.strip_prefix("arcentra.scm.")?;
+    let envelope: Envelope = match serde_json::from_slice(&accepted.payload) {
+        Ok(envelope) => envelope,
+        Err(why) => {
+            tracing::warn!(event = accepted.event_id, %why, "an event about source code has no readable content and fires nothing");
+            return None;
+        }
+    };
+    let data = envelope.data.unwrap_or_default();
+    Some(ScmEvent {
+        event_id: accepted.event_id.clone(),
+        kind: kind.to_owned(),
+        project_id: data.project.or(envelope.outer.project).unwrap_or_default(),
+        reference: data.reference.or(envelope.outer.reference).unwrap_or_default(),
+        commit: data.commit.or(envelope.outer.commit).unwrap_or_default(),
+    })
+}

@@ -1,0 +1,5 @@
+//! The control plane over gRPC.
+
+mod pipeline;
+
+pub use self::pipeline::PipelineCalls;
