@@ -75,8 +75,8 @@ Written by \`make load\`: see [scripts/load.sh](../scripts/load.sh). The gateway
 those of a build, 121 bytes on average. Latencies run from send to ack; with a rate from when a batch was due to its ack; of \`tail\`
 from when a line was due to its arrival at the reader. With a window of unanswered batches and no rate, latency is the window's making.
 
-The rows of sinks count until the last record is confirmed: of lines from the first push on, of events from the start of a gateway in
-whose store they wait, since accepting events takes longer than delivering them. "alone" are ready-made records by the client library
+The rows of sinks count until the last record is confirmed: of lines from the first push on, of events from when a gateway is
+ready in whose store they wait, since accepting events takes longer than delivering them. "alone" are ready-made records by the client library
 without a gateway, on the gateway's core; its processor time is that process's. What is stored is bytes a record on disk: in the
 gateway's logs, without the index, and in ClickHouse's table, before the last merges. "First chunk" and "Replay" are history by a
 gateway whose own store is empty: from connecting to the first lines on the screen, each step run once; and the whole of a long
