@@ -131,7 +131,7 @@ async fn serve(settings: &Settings) -> Result<(), ServeError> {
 fn sinks(settings: &Settings, server: Option<&Server>) -> Result<Sinks, ServeError> {
     let mut sinks = Sinks::new(settings.limits.memory);
     if let Some(kafka) = settings.kafka.sinks().map_err(ServeError::Secret)? {
-        let memory = sinks.memory().clone();
+        let memory = sinks.memory("kafka");
         if settings.kafka.events {
             sinks.add_events(KAFKA_EVENTS, kafka::events(&kafka, &memory, Arc::new(NoLookup)));
         }
@@ -140,8 +140,9 @@ fn sinks(settings: &Settings, server: Option<&Server>) -> Result<Sinks, ServeErr
         }
     }
     if let Some(server) = server {
-        sinks.add_events(CLICKHOUSE_EVENTS, ClickHouseEvents::new(server.clone(), sinks.memory().clone()));
-        sinks.add_lines(CLICKHOUSE_LOGS, ClickHouseLines::new(server.clone(), sinks.memory().clone()));
+        let memory = sinks.memory("clickhouse");
+        sinks.add_events(CLICKHOUSE_EVENTS, ClickHouseEvents::new(server.clone(), memory.clone()));
+        sinks.add_lines(CLICKHOUSE_LOGS, ClickHouseLines::new(server.clone(), memory));
     }
     Ok(sinks)
 }

@@ -184,12 +184,10 @@ impl Gateway {
             events: events.clone(),
             gate: gate.clone(),
             undelivered: Undelivered::new(sinks.progress().to_vec(), settings.undelivered),
-            budgets: vec![
-                ("lines", line_budget),
-                ("events", event_budget),
-                ("messages", messages.clone()),
-                ("sinks", sinks.memory().clone()),
-            ],
+            budgets: [("lines", line_budget), ("events", event_budget), ("messages", messages.clone())]
+                .into_iter()
+                .chain(sinks.budgets().iter().cloned())
+                .collect(),
             clock,
         };
         let upkeep = Upkeep::start(charge, settings.retention, Pace::default()).map_err(no_thread)?;

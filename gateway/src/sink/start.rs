@@ -23,14 +23,15 @@ use crate::store::meta::StoreMeta;
 use crate::store::segment::LogKind;
 use crate::store::{Position, StoreError};
 
-/// What part of `[limits] memory` the sinks share: an eighth.
-const MEMORY_SHARE: u64 = 8;
+/// What part of `[limits] memory` the sinks of one service share: a sixteenth.
+const MEMORY_SHARE: u64 = 16;
 
 type Start = Box<dyn FnOnce(&Ground<'_>, &mut RunningSinks) -> Result<(), StoreError> + Send>;
 
 /// The sinks that are turned on, with their deliveries, before there is a store.
 pub struct Sinks {
-    memory: Budget,
+    memory: u64,
+    budgets: Vec<(&'static str, Budget)>,
     starts: Vec<Start>,
 }
 
@@ -46,7 +47,7 @@ pub(crate) struct Ground<'a> {
 
 /// The sinks at work.
 pub struct RunningSinks {
-    memory: Budget,
+    budgets: Vec<(&'static str, Budget)>,
     progress: Vec<Arc<Progress>>,
     tasks: Vec<JoinHandle<()>>,
     stopper: Stopper,
@@ -57,13 +58,15 @@ impl Sinks {
     /// None yet. `memory` is the gateway's bound, in bytes.
     #[must_use]
     pub fn new(memory: u64) -> Self {
-        Self { memory: Budget::new(memory / MEMORY_SHARE), starts: Vec::new() }
+        Self { memory, budgets: Vec::new(), starts: Vec::new() }
     }
 
-    /// What deliveries may buffer, all together: each takes from it what it holds.
-    #[must_use]
-    pub fn memory(&self) -> &Budget {
-        &self.memory
+    /// What deliveries to a service may buffer, all together: each takes from it what it holds. Each service has its own, so
+    /// that one that takes nothing holds up no other.
+    pub fn memory(&mut self, service: &'static str) -> Budget {
+        let memory = Budget::new(self.memory / MEMORY_SHARE);
+        self.budgets.push((service, memory.clone()));
+        memory
     }
 
     /// Turns on a sink of lines. The name is that of its files, so it never changes.
@@ -88,7 +91,7 @@ impl Sinks {
     /// A cursor cannot be read.
     pub(crate) fn start(self, ground: &Ground<'_>) -> Result<RunningSinks, StoreError> {
         let mut running = RunningSinks {
-            memory: self.memory,
+            budgets: self.budgets,
             progress: Vec::new(),
             tasks: Vec::new(),
             stopper: Stopper::default(),
@@ -132,10 +135,10 @@ impl RunningSinks {
         Ok(())
     }
 
-    /// What deliveries may buffer, all together.
+    /// What deliveries may buffer, a budget for each service.
     #[must_use]
-    pub fn memory(&self) -> &Budget {
-        &self.memory
+    pub fn budgets(&self) -> &[(&'static str, Budget)] {
+        &self.budgets
     }
 
     /// How far they are.

@@ -26,6 +26,8 @@ use crate::store::lines::StreamTail;
 pub(super) const NOT_FOUND: &str = "step run not found";
 /// So many answers of the archive are under way at a time, over all readers: 2 MiB each, while the server may be slow.
 const ARCHIVE_READS: usize = 4;
+/// So many step runs are looked up in the archive at a time: after a restart all readers come at once.
+const LOOK_UPS: usize = 16;
 /// So many readers have the archive read ahead for them at a time: 2 MiB each, and a query that goes on.
 const READERS_AHEAD: usize = 4;
 /// A connection may always buffer this much …
@@ -80,6 +82,7 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     connections: AtomicUsize,
     archive_reads: Semaphore,
+    look_ups: Semaphore,
     readers_ahead: Arc<Semaphore>,
 }
 
@@ -141,6 +144,7 @@ impl Shared {
             metrics,
             connections: AtomicUsize::new(0),
             archive_reads: Semaphore::new(ARCHIVE_READS),
+            look_ups: Semaphore::new(LOOK_UPS),
             readers_ahead: Arc::new(Semaphore::new(READERS_AHEAD)),
         }
     }
@@ -172,7 +176,9 @@ impl Shared {
             return Ok(self.begin(found, Some(Ok(None))));
         }
         let step_run = found.request.step_run.clone();
+        let place = self.look_ups.acquire().await;
         let archived = archive.stream(&step_run).await;
+        drop(place);
         if let Ok(Some(stream)) = &archived
             && found.request.target.contradicts(&stream.pipeline_id, "")
         {

@@ -54,6 +54,8 @@ const PERMANENT: &[u32] = &[
 pub fn classify(url: &str, error: &Error) -> DeliveryError {
     let why = describe(url, error);
     match error {
+        // The rows may be in the table: in parts, under other tokens, they would be there twice.
+        Error::BadResponse(text) if text.contains("while pushing to view") => DeliveryError::not_ready(why),
         Error::BadResponse(text) => match code(text) {
             Some(code) if NOT_READY.contains(&code) => DeliveryError::not_ready(why),
             Some(code) if PERMANENT.contains(&code) => DeliveryError::permanent(why),
@@ -113,7 +115,14 @@ fn hint(code: u32) -> Option<&'static str> {
 /// In one line, without what changes from one answer to the next: the server's version, and numbers that count bytes.
 fn one_line(text: &str) -> String {
     let text = text.split(" (version ").next().unwrap_or(text);
-    let mut line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut words: Vec<_> = text.split_whitespace().collect();
+    for at in 1..words.len() {
+        let is_unit = ["B", "KiB", "MiB", "GiB", "TiB"].contains(&words[at].trim_end_matches([',', '.', ')', ';']));
+        if is_unit && words[at - 1].parse::<f64>().is_ok() {
+            words[at - 1] = "…";
+        }
+    }
+    let mut line = words.join(" ");
     if line.len() > SHOWN {
         line.truncate(line.floor_char_boundary(SHOWN));
         line.push('…');
@@ -162,6 +171,22 @@ mod tests {
     #[test]
     fn rows_that_are_refused_for_themselves_are_refused_for_good() {
         assert!(matches!(refusal("Code: 469. DB::Exception: Constraint is violated"), DeliveryError::Permanent { .. }));
+    }
+
+    #[test]
+    fn a_view_that_fails_has_the_same_rows_sent_again_since_they_may_be_there() {
+        let error = refusal("Code: 6. DB::Exception: Cannot parse string: while pushing to view own.view. (CANNOT_PARSE_TEXT)");
+        assert!(matches!(error, DeliveryError::NotReady { .. }));
+    }
+
+    #[test]
+    fn the_same_cause_has_the_same_text_however_much_memory_it_was_about() {
+        let of = |used: &str| {
+            refusal(&format!("Code: 241. DB::Exception: memory limit exceeded: would use {used} GiB, maximum: 9.00 GiB."))
+                .to_string()
+        };
+        assert_eq!(of("9.31"), of("9.4"));
+        assert!(of("9.31").contains("would use … GiB, maximum: … GiB.; give the server more memory"), "{}", of("9.31"));
     }
 
     #[test]

@@ -42,8 +42,16 @@ impl Delivery for ClickHouseLines {
         insert(&self.server, "logs", LINE_COLUMNS, &token, move |rows| put_lines(&lines, rows)).await?;
         // Read again rather than kept: a batch may consist of marks alone.
         let token = format!("{token}-marks");
-        insert(&self.server, "log_marks", MARK_COLUMNS, &token, move |rows| put_marks(&batch, rows)).await?;
-        Ok(Vec::new())
+        let marks = batch.clone();
+        match insert(&self.server, "log_marks", MARK_COLUMNS, &token, move |rows| put_marks(&marks, rows)).await {
+            Ok(()) => Ok(Vec::new()),
+            // The lines are there. To have the batch cut into parts would send them again, under other tokens.
+            Err(DeliveryError::Permanent { why }) => {
+                let refused = self.reject(batch, why).await?;
+                Ok(refused.into_iter().filter(|letter| letter.line.is_none()).collect())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn reject(&self, batch: LineBatch, reason: String) -> Result<Vec<Rejected>, DeliveryError> {

@@ -7,7 +7,7 @@ use super::server::Server;
 use crate::sink::DeliveryError;
 
 /// The tables whose rows go after `clickhouse.ttl`.
-const KEPT_TABLES: [&str; 3] = ["logs", "log_marks", "events"];
+const KEPT_TABLES: [&str; 4] = ["logs", "log_marks", "events", "log_streams"];
 /// UNKNOWN_TABLE and UNKNOWN_DATABASE: nothing has been applied yet.
 const NOTHING_THERE: [&str; 2] = ["Code: 60.", "Code: 81."];
 

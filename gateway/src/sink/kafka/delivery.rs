@@ -24,9 +24,9 @@ use crate::store::StoreError;
 /// When nothing has moved for this long, the sink is told so. What is on its way stays so.
 const STALL: Duration = Duration::from_secs(10);
 /// What part of the sinks' memory may wait in a producer's queue.
-const QUEUE_SHARE: u64 = 8;
+const QUEUE_SHARE: u64 = 4;
 /// What part of it a batch that is read may take.
-const READING_SHARE: u64 = 8;
+const READING_SHARE: u64 = 4;
 /// No topic is taken to refuse messages as small as this.
 const LEAST_LIMIT: usize = 4096;
 
@@ -128,7 +128,8 @@ impl<E: Encode> KafkaDelivery<E> {
         let bytes = batch.extent().bytes.min(self.memory.total() / READING_SHARE);
         let encode = Arc::clone(&self.encode);
         let kind = if self.state.lock().suspects.contains(&token) { Kind::OneByOne } else { Kind::Batch };
-        let ticket = session.enqueue(token, kind, bytes, || Box::new(move |out| encode.encode(&batch, &limits, out)));
+        let ticket =
+            session.enqueue((token, batch.extent().to), kind, bytes, || Box::new(move |out| encode.encode(&batch, &limits, out)));
         Ok((session, ticket))
     }
 

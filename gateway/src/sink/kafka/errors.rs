@@ -61,12 +61,20 @@ pub(super) fn of_topic(code: Code, topic: &str) -> DeliveryError {
     }
 }
 
+/// What it means that nothing is confirmed, and nothing is complained of: librdkafka keeps some errors to itself while it tries again.
+pub(super) fn silent() -> DeliveryError {
+    DeliveryError::transient(
+        "Kafka confirms nothing of what it is sent; check that its brokers run (kafka.brokers), have room on their disks, and that enough \
+         replicas are in sync (min.insync.replicas)",
+    )
+}
+
 /// What an error of the cluster means, and what to do.
 pub(super) fn of_cluster(code: Code) -> DeliveryError {
     match code {
         Code::Authentication | Code::SaslAuthenticationFailed | Code::UnsupportedSASLMechanism | Code::IllegalSASLState => {
             DeliveryError::not_ready(
-                "Kafka refuses the login; check kafka.username, kafka.password_file and kafka.sasl_mechanism",
+                "Kafka refuses the login; check kafka.username, kafka.password_file (read when the gateway starts) and kafka.sasl_mechanism",
             )
         }
         Code::SSL => DeliveryError::not_ready("no TLS connection to Kafka comes about; check kafka.tls and the files it names"),

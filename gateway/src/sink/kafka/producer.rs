@@ -210,7 +210,7 @@ impl Producer {
 
     /// What it means that nothing moves.
     pub(super) fn stalled(&self) -> DeliveryError {
-        errors::of_cluster(self.shared.complaint.last().unwrap_or(Code::AllBrokersDown))
+        self.shared.complaint.last().map_or_else(errors::silent, errors::of_cluster)
     }
 }
 

@@ -19,13 +19,21 @@ use super::ticket::{Kind, Ticket};
 use crate::budget::Budget;
 use crate::sink::delivery::MAX_UNDER_WAY;
 use crate::sink::{DeliveryError, Rejected};
-use crate::store::StoreError;
+use crate::store::{Position, StoreError};
 
 /// See the module.
 pub(super) struct Session {
     pub(super) producer: Arc<Producer>,
-    tickets: Mutex<HashMap<String, Arc<Ticket>>>,
+    tickets: Mutex<Tickets>,
     line: mpsc::Sender<Job>,
+}
+
+/// The batches that are on their way.
+#[derive(Default)]
+struct Tickets {
+    by_token: HashMap<String, Arc<Ticket>>,
+    /// Where the last of all that were handed over ends.
+    newest: Position,
 }
 
 /// Hands the messages of a batch on, in order, until nobody wants more. Blocks.
@@ -49,12 +57,29 @@ impl Session {
         Ok(Self { producer, tickets: Mutex::default(), line })
     }
 
-    /// The ticket of the batch of that token. Unless it is on its way already, it takes its place in the line now; reading it
-    /// takes `bytes`.
-    pub(super) fn enqueue(&self, token: String, kind: Kind, bytes: u64, encode: impl FnOnce() -> EncodeBatch) -> Arc<Ticket> {
+    /// The ticket of the batch of that token, which ends at `to`. Unless it is on its way already, it takes its place in the line now;
+    /// reading it takes `bytes`. One that comes again in another shape, behind those that follow it, ends the session.
+    pub(super) fn enqueue(
+        &self,
+        (token, to): (String, Position),
+        kind: Kind,
+        bytes: u64,
+        encode: impl FnOnce() -> EncodeBatch,
+    ) -> Arc<Ticket> {
         let mut tickets = self.tickets.lock();
-        let ticket = tickets.entry(token).or_insert_with(|| {
+        let Tickets { by_token, newest } = &mut *tickets;
+        let ticket = by_token.entry(token).or_insert_with(|| {
             let ticket = Ticket::new(kind);
+            if to <= *newest {
+                let why = DeliveryError::transient(
+                    "a batch has changed while it was on its way; all that are on their way are sent again",
+                );
+                self.producer.end(why.clone());
+                ticket.fail(why);
+                ticket.settled();
+                return ticket;
+            }
+            *newest = to;
             let job = Job { ticket: Arc::clone(&ticket), bytes, encode: encode() };
             if self.line.try_send(job).is_err() {
                 ticket.fail(DeliveryError::transient("too many batches wait for the Kafka producer; this is a defect"));
@@ -67,7 +92,7 @@ impl Session {
 
     /// Forgets a ticket that is done.
     pub(super) fn close(&self, token: &str) {
-        self.tickets.lock().remove(token);
+        self.tickets.lock().by_token.remove(token);
     }
 }
 
@@ -80,11 +105,19 @@ async fn send_in_order(producer: Arc<Producer>, memory: Budget, mut jobs: mpsc::
         drop(permit);
         match sent {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => ticket.fail(error.into()),
-            Err(error) => ticket.fail(DeliveryError::transient(format!("making messages of a batch has panicked: {error}"))),
+            // Those behind it must not pass it.
+            Ok(Err(error)) => fail(&producer, &ticket, error.into()),
+            Err(error) => {
+                fail(&producer, &ticket, DeliveryError::transient(format!("making messages of a batch has panicked: {error}")));
+            }
         }
         ticket.settled();
     }
+}
+
+fn fail(producer: &Producer, ticket: &Ticket, why: DeliveryError) {
+    ticket.fail(why.clone());
+    producer.end(why);
 }
 
 /// Sends.

@@ -185,7 +185,7 @@ async fn batches_are_queued_in_the_order_in_which_they_come() {
     let (said, mut heard) = tokio::sync::mpsc::channel(32);
     for at in 0..20 {
         let said = said.clone();
-        session.enqueue(format!("batch {at}"), Kind::Batch, 100_000, || {
+        session.enqueue((format!("batch {at}"), at + 1), Kind::Batch, 100_000, || {
             Box::new(move |_| {
                 said.try_send(at).unwrap();
                 Ok(())
@@ -201,7 +201,7 @@ async fn batches_are_queued_in_the_order_in_which_they_come() {
 async fn a_batch_that_was_not_sent_because_the_producer_is_over_is_not_taken_for_sent() {
     let session = session();
     session.producer.end(DeliveryError::not_ready("a right is missing"));
-    let ticket = session.enqueue("batch".into(), Kind::Batch, 1, || {
+    let ticket = session.enqueue(("batch".into(), 1), Kind::Batch, 1, || {
         Box::new(|out| {
             assert!(!out.send(&record()));
             Ok(())
@@ -212,14 +212,30 @@ async fn a_batch_that_was_not_sent_because_the_producer_is_over_is_not_taken_for
 }
 
 #[tokio::test]
-async fn a_batch_whose_messages_cannot_be_made_fails_and_the_next_goes_on() {
+async fn a_batch_whose_messages_cannot_be_made_fails_and_none_behind_it_passes_it() {
     let session = session();
-    let broken = session.enqueue("broken".into(), Kind::Batch, 1, || Box::new(|_| panic!("planted")));
-    let next = session.enqueue("next".into(), Kind::Batch, 1, || Box::new(|_| Ok(())));
+    let broken = session.enqueue(("broken".into(), 1), Kind::Batch, 1, || Box::new(|_| panic!("planted")));
+    let next = session.enqueue(("next".into(), 2), Kind::Batch, 1, || {
+        Box::new(|out| {
+            assert!(!out.send(&record()), "nothing more is sent");
+            Ok(())
+        })
+    });
     broken.wait().await;
     next.wait().await;
-    assert!(broken.outcome().is_err());
-    assert_eq!(next.outcome(), Ok(Vec::new()));
+    assert!(broken.outcome().is_err() && next.outcome().is_err());
+}
+
+#[tokio::test]
+async fn a_batch_that_comes_again_in_another_shape_ends_the_session() {
+    let session = session();
+    let enqueue = |token: &str, to| session.enqueue((token.into(), to), Kind::Batch, 1, || Box::new(|_| Ok(())));
+    let (whole, same) = (enqueue("0 to 10", 10), enqueue("0 to 10", 10));
+    assert!(std::sync::Arc::ptr_eq(&whole, &same));
+    enqueue("10 to 20", 20);
+    let clipped = enqueue("5 to 10", 10);
+    clipped.wait().await;
+    assert!(clipped.outcome().is_err() && session.producer.is_over());
 }
 
 #[test]

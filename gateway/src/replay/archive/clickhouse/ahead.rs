@@ -22,10 +22,10 @@ impl ClickHouseArchive {
             return Ok(());
         }
         let rows = self.rows(&step_run, known.origin, (from, until), known.received, None);
-        let mut cursor = self.answer_if_any(async { rows.fetch_bytes("RowBinary") }).await?;
+        let mut cursor = self.go_on(async { rows.fetch_bytes("RowBinary") }).await?;
         let mut gatherer = Gatherer::new(step_run, AHEAD_BYTES);
         let mut next = from;
-        while let Some(chunk) = self.answer_if_any(cursor.next()).await? {
+        while let Some(chunk) = self.go_on(cursor.next()).await? {
             let has_room = gatherer.take(&chunk)?;
             for block in gatherer.drain() {
                 if !give(block, &known, &mut next, out).await {

@@ -5,10 +5,11 @@ mod ahead;
 mod stretch;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use clickhouse::error::Result as Answer;
+use clickhouse::error::{Error, Result as Answer};
 use clickhouse::query::Query;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -46,23 +47,34 @@ impl ClickHouseArchive {
         self.server.client().query(sql).with_setting("max_threads", "2")
     }
 
-    /// Waits for an answer that a reader cannot do without.
+    /// Waits for the answer to a new query, unless the server has just not been there.
     async fn answer<T>(&self, answer: impl Future<Output = Answer<T>>) -> Result<T, ArchiveError> {
         if let Some(failed) = &*self.failed.load()
             && failed.0.elapsed() < REST
         {
             return Err(failed.1.clone());
         }
-        let answer = self.answer_if_any(answer).await;
-        if let Err(error) = &answer {
+        let refused = AtomicBool::new(false);
+        let look = |error: &Error| refused.store(matches!(error, Error::BadResponse(_)), Ordering::Relaxed);
+        let answer = self.go_on(async { answer.await.inspect_err(look) }).await;
+        // What it refuses is the affair of who asked.
+        if let Err(error) = &answer
+            && !refused.load(Ordering::Relaxed)
+        {
             self.failed.store(Some(Arc::new((Instant::now(), error.clone()))));
         }
         answer
     }
 
-    /// Waits for an answer. Whoever asks next asks the server, also if there is none.
-    async fn answer_if_any<T>(&self, answer: impl Future<Output = Answer<T>>) -> Result<T, ArchiveError> {
-        self.server.answer(answer).await.map_err(|error| {
+    /// Waits for more of an answer.
+    async fn go_on<T>(&self, answer: impl Future<Output = Answer<T>>) -> Result<T, ArchiveError> {
+        let answer = self.server.answer(answer).await;
+        if let Err(DeliveryError::NotReady { .. }) = &answer
+            && let Err(error) = self.server.renew()
+        {
+            tracing::warn!(%error, "password and certificates for ClickHouse cannot be read again");
+        }
+        answer.map_err(|error| {
             let (DeliveryError::Transient { why } | DeliveryError::NotReady { why } | DeliveryError::Permanent { why }) = error;
             ArchiveError(why.into())
         })
@@ -77,7 +89,14 @@ impl ClickHouseArchive {
                    toInt64(countIf(kind = 'end')) \
                    FROM log_marks WHERE step_run_id = ? GROUP BY origin";
         let query = self.query(sql).bind(step_run.as_str()).bind(step_run.as_str());
-        let rows = self.answer(query.fetch_all::<StreamRow>()).await?;
+        let mut rows = self.answer(query.fetch_all::<StreamRow>()).await?;
+        if rows.iter().all(|row| row.0) {
+            // `log_streams` gets a log's rows after `logs`, and may have been made after it, or kept for a shorter time.
+            let sql = "SELECT false, origin, min(line_number), max(line_number) + 1, toString(max(pipeline_id)), \
+                       toInt64(min(toUnixTimestamp64Milli(received))), toInt64(max(toUnixTimestamp64Milli(received))) \
+                       FROM logs WHERE step_run_id = ? GROUP BY origin";
+            rows.extend(self.answer(self.query(sql).bind(step_run.as_str()).fetch_all::<StreamRow>()).await?);
+        }
         // Lines before marks. Its own first, then what its agent counted, then that of the gateway which had lines last.
         let rank = |row: &&StreamRow| (!row.0, row.1 == self.origin, row.1 == 0, row.6);
         let Some(&(_, origin, ..)) = rows.iter().max_by_key(rank) else { return Ok(None) };

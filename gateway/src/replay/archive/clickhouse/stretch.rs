@@ -82,7 +82,7 @@ impl ClickHouseArchive {
         let mut cursor = self.answer(async { rows.fetch_bytes("RowBinary") }).await?;
         let mut gatherer = Gatherer::new(step_run.clone(), MOST_BYTES);
         let mut whole = true;
-        while let Some(chunk) = self.answer(cursor.next()).await? {
+        while let Some(chunk) = self.go_on(cursor.next()).await? {
             // A cursor that is dropped ends its query.
             if !gatherer.take(&chunk)? {
                 whole = false;

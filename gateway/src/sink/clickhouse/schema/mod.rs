@@ -91,7 +91,8 @@ impl Variant {
     /// Keeps the rows of a table for [`Variant::ttl_days`] from now on; what is older goes as parts are merged.
     #[must_use]
     pub fn keep(&self, table: &str) -> String {
-        format!("ALTER TABLE {table}{} MODIFY TTL toDateTime(received) + {}", self.on_cluster(), self.interval())
+        let from = if table == "log_streams" { "last_received" } else { "received" };
+        format!("ALTER TABLE {table}{} MODIFY TTL toDateTime({from}) + {}", self.on_cluster(), self.interval())
     }
 
     /// How the server writes the time that rows are kept.

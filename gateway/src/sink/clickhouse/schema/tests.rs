@@ -34,6 +34,7 @@ fn a_cluster_has_everything_on_cluster_and_replicated() {
     assert_eq!(creates, 11, "the database, the versions, six tables, three views");
     assert_eq!(script.matches("ON CLUSTER 'builds'").count(), creates);
     assert_eq!(script.matches("ENGINE = ").count(), script.matches("ENGINE = Replicated").count());
+    assert!(variant(None, false).keep("log_streams").contains("toDateTime(last_received)"));
     assert!(variant(Some("builds"), false).keep("logs").starts_with("ALTER TABLE logs ON CLUSTER 'builds' MODIFY TTL"));
 }
 
