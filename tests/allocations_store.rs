@@ -1,5 +1,5 @@
 //! I10: the way of a batch through its shard into the line log allocates per batch, never per line: decoding, numbering, waiting,
-//! compressing and writing 10,000 lines takes exactly as many allocations, in all threads together, as 1,000.
+//! compressing and writing 10,000 lines takes as many allocations, in all threads together, as 1,000.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
@@ -130,7 +130,8 @@ fn i10_ten_thousand_lines_are_stored_with_no_more_allocations_than_one_thousand(
     for compression in [Compression::Zstd, Compression::None] {
         let (few, many) = (way.allocations(1_000, compression)?, way.allocations(10_000, compression)?);
         println!("{compression:?}: {few} allocations for 1,000 lines, {many} for 10,000");
-        assert_eq!(few, many, "{compression:?}");
+        // Whether a thread is met waiting or at work makes a difference of one or two.
+        assert!(few.abs_diff(many) <= 2, "{compression:?}: {few} and {many}");
         assert!(few < 100, "{compression:?}: {few} allocations a batch");
     }
     way.shards.close();

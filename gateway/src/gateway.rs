@@ -332,7 +332,7 @@ pub fn reindex(path: &Path) -> Result<Reindexed, StoreError> {
     Ok(reindexed)
 }
 
-/// How the memory there is gets divided; the sinks have an eighth of it ([`Sinks::new`]). What is left is for the process itself, and
+/// How the memory there is gets divided; the sinks of each service have a sixteenth of it ([`Sinks::new`]). What is left is for the process itself, and
 /// for lines that are for a moment there twice: as they came and compressed.
 struct MemoryShares {
     /// Messages that are announced and not yet handled.
