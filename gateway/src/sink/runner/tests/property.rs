@@ -151,7 +151,8 @@ fn i9_whatever_dies_every_record_arrives_and_the_cursor_passes_none_that_has_not
 #[test]
 fn i9_each_planted_defect_is_found() {
     for mutant in [Mutant::SavesEarly, Mutant::CutsAnew, Mutant::EpochForgotten, Mutant::LettersForgotten] {
-        let found = (0..120).find_map(|seed| play(seed, Some(mutant)).err().map(|error| (seed, error)));
+        // Which tasks run when is not the seed's affair: one that is rare may take many worlds.
+        let found = (0..3000).find_map(|seed| play(seed, Some(mutant)).err().map(|error| (seed, error)));
         let (seed, error) = found.unwrap_or_else(|| panic!("{mutant:?} was not found"));
         println!("{mutant:?}: found with seed {seed}: {error}");
     }
