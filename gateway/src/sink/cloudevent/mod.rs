@@ -81,26 +81,25 @@ impl CloudEvent {
     pub fn of(event: &StoredEvent) -> Result<Self, prost::DecodeError> {
         let EventParts { meta, event_type, payload } = EventParts::decode(event.raw.clone())?;
         let MetaParts { pipeline_id, step_id, timestamp } = meta.unwrap_or_default();
-        let envelope = Struct::new(&payload);
-        let is_envelope = envelope.text("specversion").is_some();
-        let given = |name: &str| if is_envelope { envelope.text(name).filter(|text| !text.is_empty()) } else { None };
+        let names = ["specversion", "id", "source", "type", "time", "subject", "pipelineId", "pipelineNamespace"];
+        let texts = Struct::new(&payload).texts(names);
+        let is_envelope = texts[0].is_some();
+        let [_, id, source, kind, time, subject, pipeline, namespace] =
+            texts.map(|text| text.filter(|text| is_envelope && !text.is_empty()));
 
-        let id = given("id").unwrap_or(&event.event_id).to_owned();
-        let source = given("source").map_or_else(|| format!("urn:arcgate:agent:{}", event.agent), str::to_owned);
+        let id = id.unwrap_or(&event.event_id).to_owned();
+        let source = source.map_or_else(|| format!("urn:arcgate:agent:{}", event.agent), str::to_owned);
         let own_type = Some(event_type.as_str()).filter(|own| !own.is_empty());
-        let kind = given("type").or(own_type).unwrap_or("arcgate.event").to_owned();
-        let time = given("time").map_or_else(|| time::text(timestamp.as_ref(), event.received), str::to_owned);
-        let subject = match given("subject") {
+        let kind = kind.or(own_type).unwrap_or("arcgate.event").to_owned();
+        let time = time.map_or_else(|| time::text(timestamp.as_ref(), event.received), str::to_owned);
+        let subject = match subject {
             Some(subject) => Some(subject.to_owned()),
             None if is_envelope || pipeline_id.is_empty() => None,
             None if step_id.is_empty() => Some(format!("pipeline/{pipeline_id}")),
             None => Some(format!("pipeline/{pipeline_id}/step/{step_id}")),
         };
-        let pipeline_id = if pipeline_id.is_empty() {
-            given("pipelineId").or_else(|| given("pipelineNamespace")).unwrap_or_default().to_owned()
-        } else {
-            pipeline_id
-        };
+        let pipeline_id =
+            if pipeline_id.is_empty() { pipeline.or(namespace).unwrap_or_default().to_owned() } else { pipeline_id };
         Ok(Self { is_envelope, id, source, kind, time, subject, pipeline_id, step_id, payload })
     }
 
@@ -170,7 +169,8 @@ impl CloudEvent {
         // Extensions come before `data` in effort, behind it in place: what they take is known only by writing them.
         let mut extensions = Vec::new();
         self.extensions(members, &mut Json::new(&mut extensions, limit))?;
-        let written = match self.data() {
+        let data = if self.is_envelope { given("data") } else { Some(Value::Struct(Struct::new(&self.payload))) };
+        let written = match data {
             None => Written::Whole,
             Some(data) => {
                 json.name("data")?;
