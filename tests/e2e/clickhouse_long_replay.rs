@@ -49,6 +49,37 @@ fn lines_that_log_streams_does_not_know_yet_are_no_gap() -> Outcome<()> {
 }
 
 #[test]
+fn a_log_that_log_streams_does_not_know_at_all_is_found_among_the_lines() -> Outcome<()> {
+    run(240, async {
+        let clickhouse = ClickHouse::shared()?;
+        let rig = filled(clickhouse, "unknown_there", 6000, 2).await?;
+        clickhouse.query("TRUNCATE TABLE unknown_there.log_streams").await?;
+        let mut reader = Reader::follow(rig.http(), "long").await?;
+        let mut seen = Seen::counting_from(1);
+        reader.read_to(6000, &mut seen, SOON).await?;
+        assert_eq!((seen.lines, seen.missing), (6000, 0));
+        Ok(())
+    })
+}
+
+#[test]
+fn rows_of_all_tables_are_kept_longer_once_the_settings_say_so() -> Outcome<()> {
+    run(240, async {
+        let clickhouse = ClickHouse::shared()?;
+        for days in [90, 365] {
+            let ttl = format!("{days}d");
+            let _rig = crate::clickhouse::rig(clickhouse.url(), "kept", &[("ARCGATE_CLICKHOUSE__TTL", &ttl)]).await?;
+            let tables = format!(
+                "SELECT count() FROM system.tables WHERE database = 'kept' AND name IN ('logs', 'log_marks', 'events', 'log_streams') \
+                 AND engine_full LIKE '%toIntervalDay({days})%'"
+            );
+            crate::clickhouse::becomes(clickhouse, &tables, 4).await?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn a_reader_that_stops_holds_no_query_at_clickhouse_and_misses_nothing() -> Outcome<()> {
     run(240, async {
         let clickhouse = ClickHouse::shared()?;

@@ -8,6 +8,8 @@ use crate::sink::DeliveryError;
 
 /// What to do about a certificate that is not trusted.
 const CERTIFICATE: &str = "; check clickhouse.url and clickhouse.tls_ca_file, which is read again at each try";
+/// How the server says that it was not the table itself but a view on it that took no rows.
+const PUSHING: &str = "while pushing to view";
 /// How much of the server's text is shown.
 const SHOWN: usize = 400;
 
@@ -55,7 +57,7 @@ pub fn classify(url: &str, error: &Error) -> DeliveryError {
     let why = describe(url, error);
     match error {
         // The rows may be in the table: in parts, under other tokens, they would be there twice.
-        Error::BadResponse(text) if text.contains("while pushing to view") => DeliveryError::not_ready(why),
+        Error::BadResponse(text) if text.contains(PUSHING) => DeliveryError::not_ready(why),
         Error::BadResponse(text) => match code(text) {
             Some(code) if NOT_READY.contains(&code) => DeliveryError::not_ready(why),
             Some(code) if PERMANENT.contains(&code) => DeliveryError::permanent(why),
@@ -72,7 +74,8 @@ pub fn describe(url: &str, error: &Error) -> String {
     match error {
         Error::BadResponse(text) => {
             let text = one_line(text);
-            match code(&text).and_then(hint) {
+            let of_view = text.contains(PUSHING).then_some("mend or drop that view: nothing is delivered until then");
+            match of_view.or_else(|| code(&text).and_then(hint)) {
                 Some(hint) => format!("ClickHouse at {url} refuses: {text}; {hint}"),
                 None => format!("ClickHouse at {url} refuses: {text}"),
             }
@@ -176,7 +179,10 @@ mod tests {
     #[test]
     fn a_view_that_fails_has_the_same_rows_sent_again_since_they_may_be_there() {
         let error = refusal("Code: 6. DB::Exception: Cannot parse string: while pushing to view own.view. (CANNOT_PARSE_TEXT)");
-        assert!(matches!(error, DeliveryError::NotReady { .. }));
+        assert!(
+            matches!(error, DeliveryError::NotReady { ref why } if why.ends_with("nothing is delivered until then")),
+            "{error}"
+        );
     }
 
     #[test]

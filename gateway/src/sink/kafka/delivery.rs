@@ -17,6 +17,7 @@ use super::ticket::{Kind, Ticket};
 use super::topics::{self, Limits};
 use crate::budget::Budget;
 use crate::sink::batch::Batch;
+use crate::sink::delivery::MAX_UNDER_WAY;
 use crate::sink::feed::Feed;
 use crate::sink::{BatchLimits, DeadLetter, Delivery, DeliveryError, Rejected};
 use crate::store::StoreError;
@@ -66,7 +67,7 @@ pub(super) struct KafkaDelivery<E> {
 struct State {
     session: Option<Arc<Session>>,
     limits: Arc<Limits>,
-    /// Batches that are to be sent record by record; at most those under way.
+    /// Batches that are to be sent record by record; at most [`MAX_UNDER_WAY`].
     suspects: HashSet<String>,
 }
 
@@ -179,7 +180,12 @@ impl<E: Encode> Delivery for KafkaDelivery<E> {
             let (session, ticket) = enqueued?;
             let waited = Self::attend(&session.producer, ticket.wait()).await;
             if ticket.is_suspect() {
-                self.state.lock().suspects.insert(token.clone());
+                let suspects = &mut self.state.lock().suspects;
+                if suspects.len() >= MAX_UNDER_WAY {
+                    // Of batches that retention has changed meanwhile. Whatever else was among them is found again.
+                    suspects.clear();
+                }
+                suspects.insert(token.clone());
             }
             waited?;
             session.close(&token);
