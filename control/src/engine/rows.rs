@@ -238,10 +238,15 @@ impl JobRow {
 
 impl StepRow {
     pub(super) fn new(step: &Step, name: &str, timeout: &str) -> Self {
+        Self::of_attempt(step.attempt.clone(), step.number, name, timeout)
+    }
+
+    /// An attempt that nobody has yet.
+    pub(super) fn of_attempt(step_run_id: String, number: u32, name: &str, timeout: &str) -> Self {
         Self {
-            step_run_id: step.attempt.clone(),
+            step_run_id,
             name: name.to_owned(),
-            number: step.number,
+            number,
             status: StepRunStatus::Pending,
             agent_id: String::new(),
             lease: None,

@@ -201,19 +201,7 @@ impl Turn<'_> {
         dirty: &mut Dirty,
     ) -> Result<(), DbError> {
         let place = &mut loaded.steps[step.job][step.step];
-        let fresh = StepRow {
-            step_run_id: attempt,
-            number,
-            status: StepRunStatus::Pending,
-            agent_id: String::new(),
-            lease: None,
-            exit_code: None,
-            error: String::new(),
-            queued: None,
-            started: None,
-            ended: None,
-            ..place.clone()
-        };
+        let fresh = StepRow { env: place.env.clone(), ..StepRow::of_attempt(attempt, number, &place.name, &place.timeout) };
         let old = std::mem::replace(place, fresh);
         if is_over(old.status) {
             let job = &mut loaded.jobs[step.job];
