@@ -106,7 +106,7 @@ impl LineCursor {
         let snapshot = tail.snapshot();
         let Some(oldest) = snapshot.blocks().next() else {
             // A gap of unknown size takes no number: the newest block tells whether one follows the last line.
-            let all_passed = self.mark.next_line >= limit && self.mark.passed >= newest && self.behind_last(limit).is_none();
+            let all_passed = self.mark.next_line >= limit && self.mark.passed >= newest && self.gap_at_end(limit).is_none();
             return if all_passed { Look::Nothing } else { Look::AskStore };
         };
         if self.mark.passed < oldest.place.position {
@@ -159,6 +159,9 @@ impl LineCursor {
         let (limit, newest) = (self.limit(tail), tail.newest());
         let snapshot = tail.snapshot();
         let (blocks, complete) = self.blocks(source, limit)?;
+        while let Some((place, gap)) = self.gap_at_end(limit) {
+            self.take(&place, &gap, limit, reader, page);
+        }
         for TailBlock { place, block } in &blocks {
             match self.way_to(place, limit) {
                 Way::Passed => continue,
@@ -214,9 +217,6 @@ impl LineCursor {
                     Filled::Partly => return Ok(None),
                     Filled::Ask(wanted) => return Ok(Some(wanted).filter(|_| page.is_empty())),
                 }
-            }
-            while let Some((place, gap)) = self.behind_last(limit) {
-                self.take(&place, &gap, limit, reader, page);
             }
             // All that the snapshot holds below the limit has been passed: the next look can go on from the tail alone.
             let passed = snapshot.blocks().map(|block| block.place).filter(|place| place.next_line() <= limit);

@@ -359,3 +359,16 @@ fn half_a_row_at_the_end_is_an_error_and_not_the_end() {
     gatherer.take(&rows.into()).unwrap();
     assert!(gatherer.finish().is_err());
 }
+
+#[test]
+fn a_gap_at_the_seam_is_told_also_to_who_comes_back_to_it() {
+    let lines = |count| Step::Lines(0, vec![Vec::new(); count]);
+    let history = History::of(&[lines(8), Step::Gap(0, GapReason::QueueFull), lines(1)]);
+    let expected = replay(&history.store(0), cursor(1), history.next, never);
+    // Pages of 2, 4 and 2 lines; of the third, which has the gap behind them, only the lines are taken.
+    let mut answers = [2, 4, 2].into_iter();
+    let shown = replay(&history.store(2), cursor(1).with_archive(history.next, None), history.next, |wanted| {
+        Ok(history.answer(wanted, answers.next().unwrap(), 0))
+    });
+    assert_eq!(shown, expected);
+}

@@ -27,8 +27,9 @@ pub(super) struct Asking {
     /// It has nothing of the stream. What it gets from now on, the store has too.
     unknown: bool,
     failed: Option<ArchiveError>,
-    /// The gaps of unknown size that the archive has behind the last line. No number leads to them, so they are kept.
-    behind_last: Vec<(BlockRef, Arc<Block>)>,
+    /// The gaps of unknown size that the archive has where the last hole ended. They take no number, so that a cursor that is put back
+    /// to there sees no hole, and would not ask for them again.
+    at_end: Vec<(BlockRef, Arc<Block>)>,
 }
 
 /// Lines that the store does not have, from the cursor's next one on.
@@ -67,7 +68,7 @@ impl LineCursor {
             most: FIRST_LINES,
             unknown: false,
             failed: None,
-            behind_last: Vec::new(),
+            at_end: Vec::new(),
         });
         self
     }
@@ -137,9 +138,9 @@ impl LineCursor {
             let (most, stream) = (asking.most, asking.stream.clone());
             return Ok(Filled::Ask(Wanted { step_run: self.step_run.clone(), from, until: hole.until, most, stream }));
         };
-        if hole.next.is_none() && stretch.until == hole.until {
-            let behind = stretch.blocks.iter().filter(|(gap, _)| gap.lines == 0 && gap.first_line == hole.until);
-            asking.behind_last = behind.cloned().collect();
+        if stretch.until == hole.until {
+            let at_end = stretch.blocks.iter().filter(|(gap, _)| gap.lines == 0 && gap.first_line == hole.until);
+            asking.at_end = at_end.cloned().collect();
         }
         let mut archived = stretch.older;
         for (at, (place, block)) in stretch.blocks.iter().enumerate() {
@@ -168,10 +169,10 @@ impl LineCursor {
         Ok(if self.mark.next_line < hole.until { Filled::Partly } else { Filled::Wholly })
     }
 
-    /// A gap of unknown size that the archive has behind the last line, and that has not been put into a page yet.
-    pub(super) fn behind_last(&self, limit: u64) -> Option<(BlockRef, Arc<Block>)> {
-        let asking = self.asking.as_ref().filter(|_| self.mark.next_line >= limit)?;
-        asking.behind_last.iter().find(|(gap, _)| matches!(self.way_to(gap, limit), Way::Next)).cloned()
+    /// A gap of unknown size that the archive has right here, where a hole has ended, and that has not been put into a page yet.
+    pub(super) fn gap_at_end(&self, limit: u64) -> Option<(BlockRef, Arc<Block>)> {
+        let here = |gap: &BlockRef| gap.first_line == self.mark.next_line && matches!(self.way_to(gap, limit), Way::Next);
+        self.asking.as_ref()?.at_end.iter().find(|(gap, _)| here(gap)).cloned()
     }
 
     /// Puts gaps into the page for what nobody has, up to `until`. Retention and the archive's own limits remove from the oldest on:
