@@ -31,6 +31,8 @@ pub struct Extent {
     pub records: u64,
     /// Roughly how many bytes of text or events they are.
     pub bytes: u64,
+    /// Bytes of the largest of its frames that holds a record.
+    pub largest: u64,
     /// When the first frame with a record was received, in Unix milliseconds. All of a batch was received on one day (UTC).
     pub received: Millis,
     /// It is a part of a batch that was refused.

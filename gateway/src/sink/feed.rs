@@ -15,7 +15,7 @@ use crate::id::StepRunId;
 use crate::store::events::{EVENT, EventLog};
 use crate::store::index::record;
 use crate::store::lines::{BLOCK, LineStore, MARK};
-use crate::store::segment::{FrameKind, HeadScanned, SegmentLog};
+use crate::store::segment::{FrameHead, FrameKind, HeadScanned, SegmentLog};
 use crate::store::{Position, StoreError};
 
 const DAY: Millis = 86_400_000;
@@ -158,6 +158,7 @@ pub struct Cutter<F> {
     /// All before is in the next batch.
     at: Position,
     gathered: Weight,
+    largest: u64,
     received: Option<Millis>,
 }
 
@@ -172,7 +173,7 @@ pub enum Cut<F> {
 impl<F: Feed> Cutter<F> {
     /// Begins at `from`; batches bear `epoch`.
     pub fn new(feed: F, limits: BatchLimits, from: Position, epoch: u32) -> Self {
-        Self { feed, limits, epoch, from, at: from, gathered: Weight::default(), received: None }
+        Self { feed, limits, epoch, from, at: from, gathered: Weight::default(), largest: 0, received: None }
     }
 
     /// Where the next batch begins.
@@ -211,7 +212,7 @@ impl<F: Feed> Cutter<F> {
                     if !self.fits(weight, head.received) {
                         return Ok(Cut::Full(self.take()));
                     }
-                    self.add(weight, head.received);
+                    self.add(weight, &head);
                     self.at = head.next;
                 }
                 HeadScanned::Damage { from, to, why } => {
@@ -235,11 +236,12 @@ impl<F: Feed> Cutter<F> {
         self.gathered.records >= self.limits.records || self.gathered.bytes >= self.limits.bytes
     }
 
-    fn add(&mut self, weight: Weight, received: Millis) {
+    fn add(&mut self, weight: Weight, head: &FrameHead) {
         self.gathered.records += weight.records;
         self.gathered.bytes = self.gathered.bytes.saturating_add(weight.bytes);
         if weight.records > 0 {
-            self.received.get_or_insert(received);
+            self.largest = self.largest.max(head.len as u64);
+            self.received.get_or_insert(head.received);
         }
     }
 
@@ -250,9 +252,10 @@ impl<F: Feed> Cutter<F> {
 
     fn take(&mut self) -> Batch<F> {
         let Weight { records, bytes } = std::mem::take(&mut self.gathered);
+        let largest = std::mem::take(&mut self.largest);
         let received = self.received.take().unwrap_or(0);
         let from = std::mem::replace(&mut self.from, self.at);
-        let extent = Extent { from, to: self.at, epoch: self.epoch, skip: 0, records, bytes, received, partial: false };
+        let extent = Extent { from, to: self.at, epoch: self.epoch, skip: 0, records, bytes, largest, received, partial: false };
         Batch::new(self.feed.clone(), extent)
     }
 
@@ -264,7 +267,7 @@ impl<F: Feed> Cutter<F> {
         for item in self.feed.log().heads(self.at, to) {
             if let HeadScanned::Frame(head) = item? {
                 let weight = self.feed.weigh(head.kind, head.body(), head.len);
-                self.add(weight, head.received);
+                self.add(weight, &head);
                 self.at = head.next;
             }
         }

@@ -1,7 +1,6 @@
 //! Which lines an event holds, and for which stream: pure, so that it can be tried on any event.
 
 use bytes::Bytes;
-use prost::Message;
 
 use crate::block::OutputStream;
 use crate::clock::Millis;
@@ -44,14 +43,14 @@ pub(crate) struct TaskLines {
 impl TaskLines {
     /// What `raw`, an encoded event of `agent`, says about a log; `None` if nothing.
     pub(crate) fn of(raw: &Bytes, agent: &AgentId, lookup: &dyn StepRunLookup) -> Option<Self> {
-        let event = EventParts::decode(raw.clone()).ok()?;
-        let payload = Struct::new(&event.payload);
-        let event_type = payload.text("type").unwrap_or(&event.event_type);
+        let event = EventParts::of(raw).ok()?;
+        let payload = Struct::new(event.payload);
+        let event_type = payload.text("type").unwrap_or(event.event_type);
         let ends = ENDINGS.contains(&event_type);
         if !ends && event_type != TASK_LOG {
             return None;
         }
-        let meta = event.meta.unwrap_or_default();
+        let meta = event.meta;
         let step_run = step_run_of(&meta, payload, agent, lookup)?;
         let data = match payload.get("data") {
             Some(Value::Struct(data)) => data,
@@ -61,7 +60,7 @@ impl TaskLines {
         Some(Self {
             step_run,
             pipeline_id: pipeline_of(&meta, payload).to_owned(),
-            text: event.payload.slice_ref(text.as_bytes()),
+            text: raw.slice_ref(text.as_bytes()),
             stream: match data.text("stream") {
                 Some("stdout") => OutputStream::Stdout,
                 Some("stderr") => OutputStream::Stderr,
@@ -75,14 +74,14 @@ impl TaskLines {
 }
 
 /// `meta.step_id` if set, else what the control plane knows, else a name made of what the event says.
-fn step_run_of(meta: &MetaParts, payload: Struct<'_>, agent: &AgentId, lookup: &dyn StepRunLookup) -> Option<StepRunId> {
+fn step_run_of(meta: &MetaParts<'_>, payload: Struct<'_>, agent: &AgentId, lookup: &dyn StepRunLookup) -> Option<StepRunId> {
     if !meta.step_id.is_empty() {
-        return Id::parse(&meta.step_id).ok();
+        return Id::parse(meta.step_id).ok();
     }
     let step = payload.text("stepName").or_else(|| payload.text("stepId")).unwrap_or_default();
     lookup.step_run(agent, step).or_else(|| Id::parse(&format!("{}-{step}-{agent}", pipeline_of(meta, payload))).ok())
 }
 
-fn pipeline_of<'a>(meta: &'a MetaParts, payload: Struct<'a>) -> &'a str {
-    if meta.pipeline_id.is_empty() { payload.text("pipelineId").unwrap_or_default() } else { &meta.pipeline_id }
+fn pipeline_of<'a>(meta: &MetaParts<'a>, payload: Struct<'a>) -> &'a str {
+    if meta.pipeline_id.is_empty() { payload.text("pipelineId").unwrap_or_default() } else { meta.pipeline_id }
 }

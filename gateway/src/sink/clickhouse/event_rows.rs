@@ -19,25 +19,25 @@ const MAX_PAYLOAD: usize = 8 << 20;
 /// The times that a `DateTime64(3)` can hold: 1900 to 2299.
 const TIMES: std::ops::RangeInclusive<Millis> = -2_208_988_800_000..=10_413_791_999_999;
 
-/// Appends an event's row.
+/// Appends an event's row; `payload` is room for its text, whatever is there, so that not every event asks for memory.
 ///
 /// # Errors
 /// Why it cannot be written; trying again does not help.
-pub(super) fn put_event(event: &StoredEvent, row: &mut Vec<u8>) -> Result<(), String> {
+pub(super) fn put_event(event: &StoredEvent, payload: &mut Vec<u8>, row: &mut Vec<u8>) -> Result<(), String> {
     let cloud = CloudEvent::of(event).map_err(|error| error.to_string())?;
-    let payload = payload(&cloud)?;
+    put_payload(&cloud, payload)?;
     put_bytes(row, event.agent.as_str().as_bytes());
     put_bytes(row, event.event_id.as_bytes());
     row.extend_from_slice(&event.digest.to_le_bytes());
     row.extend_from_slice(&event.seq.to_le_bytes());
-    for text in [&*cloud.kind, cloud.subject.as_deref().unwrap_or_default(), &*cloud.source] {
+    for text in [cloud.kind, cloud.subject.as_deref().unwrap_or_default(), &*cloud.source] {
         put_bytes(row, text.as_bytes());
     }
     row.extend_from_slice(&millis(&cloud.time).to_le_bytes());
     put_bytes(row, cloud.pipeline_id.as_bytes());
     put_bytes(row, cloud.step_id.as_bytes());
     row.extend_from_slice(&event.received.to_le_bytes());
-    put_bytes(row, &payload);
+    put_bytes(row, payload);
     Ok(())
 }
 
@@ -48,25 +48,26 @@ pub(super) fn event_json(event: &StoredEvent) -> Vec<u8> {
         "received": decimal(event.received),
     });
     if let (Ok(cloud), Some(row)) = (CloudEvent::of(event), row.as_object_mut()) {
-        let payload = payload(&cloud).unwrap_or_default();
+        let mut payload = Vec::new();
+        let _ = put_payload(&cloud, &mut payload);
         let texts = [
             ("type", cloud.kind),
-            ("subject", cloud.subject.unwrap_or_default()),
-            ("source", cloud.source),
-            ("time", decimal(millis(&cloud.time))),
+            ("subject", cloud.subject.as_deref().unwrap_or_default()),
+            ("source", &*cloud.source),
+            ("time", &*decimal(millis(&cloud.time))),
             ("pipeline_id", cloud.pipeline_id),
             ("step_id", cloud.step_id),
-            ("payload", String::from_utf8_lossy(&payload).into_owned()),
+            ("payload", &*String::from_utf8_lossy(&payload)),
         ];
-        row.extend(texts.into_iter().map(|(name, text)| (name.to_owned(), text.into())));
+        row.extend(texts.map(|(name, text)| (name.to_owned(), text.into())));
     }
     row.to_string().into_bytes()
 }
 
-fn payload(cloud: &CloudEvent) -> Result<Vec<u8>, String> {
-    let mut payload = Vec::new();
-    cloud.write(MAX_PAYLOAD, || None, &mut payload).map_err(|error| error.to_string())?;
-    Ok(payload)
+/// Replaces what is in `payload` by the event's text; by nothing, if it cannot be written.
+fn put_payload(cloud: &CloudEvent<'_>, payload: &mut Vec<u8>) -> Result<(), String> {
+    payload.clear();
+    cloud.write(MAX_PAYLOAD, || None, payload).map(drop).map_err(|error| error.to_string())
 }
 
 /// A time as agents write it (RFC 3339), in Unix milliseconds; 0 if it is none.

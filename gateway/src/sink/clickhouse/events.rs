@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::event_rows::{COLUMNS, event_json, put_event};
-use super::insert::{BUFFERED, Rows, Unmade, insert};
+use super::insert::{BUFFERED, Rows, Turns, Unmade, insert};
 use super::lines::redeliver;
 use super::migrate;
 use super::server::Server;
@@ -13,21 +13,19 @@ use crate::budget::Budget;
 use crate::sink::{BatchLimits, DeadLetter, Delivery, DeliveryError, EventBatch, Rejected};
 use crate::store::events::StoredEvent;
 
-/// Events in a batch have at most this many bytes, unless a single one has more: they are larger in memory than lines are.
-const MOST_BYTES: u64 = 4 << 20;
-
 /// Delivers events.
 #[derive(Clone)]
 pub struct ClickHouseEvents {
     server: Server,
     memory: Budget,
+    turns: Turns,
 }
 
 impl ClickHouseEvents {
     /// To that server; what batches buffer comes out of `memory`.
     #[must_use]
     pub fn new(server: Server, memory: Budget) -> Self {
-        Self { server, memory }
+        Self { server, memory, turns: Turns::default() }
     }
 }
 
@@ -39,17 +37,15 @@ impl Delivery for ClickHouseEvents {
     }
 
     async fn deliver(self: Arc<Self>, batch: EventBatch) -> Result<Vec<Rejected>, DeliveryError> {
-        // An event is read whole, and is there as it came and as JSON for a moment.
-        let _memory = self.memory.take(BUFFERED + 2 * batch.extent().bytes).await;
+        let turn = self.turns.take().await;
+        // Events are read one after the other; each is there as it came and as JSON for a moment.
+        let _memory = self.memory.take(BUFFERED + 2 * batch.extent().largest).await;
         let token = batch.token();
-        let (tell, rejected) = tokio::sync::oneshot::channel();
-        insert(&self.server, "events", COLUMNS, &token, move |rows| {
-            let rejected = put_events(&batch, rows)?;
-            let _ = tell.send(rejected);
-            Ok(())
-        })
-        .await?;
-        Ok(rejected.await.unwrap_or_default())
+        let make = move |rows: &mut Rows| {
+            let _turn = turn;
+            put_events(&batch, rows)
+        };
+        insert(&self.server, "events", COLUMNS, &token, make).await
     }
 
     async fn reject(&self, batch: EventBatch, reason: String) -> Result<Vec<Rejected>, DeliveryError> {
@@ -64,17 +60,16 @@ impl Delivery for ClickHouseEvents {
     }
 
     fn limits(&self) -> BatchLimits {
-        let limits = self.server.settings().limits;
-        BatchLimits { bytes: limits.bytes.min(MOST_BYTES), ..limits }
+        self.server.settings().limits
     }
 }
 
 /// Writes the events of a batch, and gives those that cannot be written.
 fn put_events(batch: &EventBatch, rows: &mut Rows) -> Result<Vec<Rejected>, Unmade> {
-    let mut rejected = Vec::new();
+    let (mut rejected, mut payload) = (Vec::new(), Vec::new());
     for event in batch.events() {
         let event = event?;
-        match put_event(&event, rows.buffer()) {
+        match put_event(&event, &mut payload, rows.buffer()) {
             Ok(()) => rows.row_done()?,
             Err(reason) => rejected.push(letter(&event, &reason)),
         }

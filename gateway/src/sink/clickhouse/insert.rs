@@ -1,11 +1,13 @@
 //! One insert: rows are made and compressed on a blocking thread, and sent as they come.
 //!
-//! In memory at a time: the rows being gathered, and a few compressed pieces on their way.
+//! In memory at a time: the rows being gathered, and a few compressed pieces on their way. Batches take [`Turns`] at making rows.
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use clickhouse::Client;
 use clickhouse::insert_formatted::{CompressedData, InsertFormatted};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::server::Server;
 use super::settings::Compression;
@@ -18,6 +20,30 @@ const WAITING: usize = 2;
 /// What a batch under way holds at most, in bytes, unless a single row has more: the piece being gathered, a block's text, those that
 /// wait and those within the client.
 pub(super) const BUFFERED: u64 = 10 << 20;
+
+/// One batch of a sink at a time has its rows made: while the server works on one, the next is made. Two that were made side by side
+/// would come to the server late, and then both at once.
+#[derive(Clone)]
+pub(super) struct Turns(Arc<Semaphore>);
+
+/// See [`Turns`]. Over when dropped.
+pub(super) struct Turn {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
+}
+
+impl Turns {
+    /// Resolves when it is the caller's turn.
+    pub(super) async fn take(&self) -> Turn {
+        // Nobody closes it.
+        Turn { _permit: Arc::clone(&self.0).acquire_owned().await.ok() }
+    }
+}
 
 /// Takes rows and sends them on.
 pub(super) struct Rows {
@@ -36,6 +62,12 @@ enum Piece {
 pub(super) struct Gone;
 
 impl Rows {
+    /// Rows that go nowhere.
+    #[cfg(test)]
+    pub(super) fn gathered() -> Self {
+        Self { rows: Vec::new(), pieces: mpsc::channel(WAITING).0, compression: Compression::None }
+    }
+
     /// Where the next row is appended.
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.rows
@@ -79,18 +111,20 @@ impl<E: Into<DeliveryError>> From<E> for Unmade {
     }
 }
 
-/// Sends the rows that `make` makes to `table`, under a token that tells a repeat; no rows, no insert. Resolves once the server
-/// has confirmed them, in the views too.
-pub(super) async fn insert<F>(server: &Server, table: &str, columns: &str, token: &str, make: F) -> Result<(), DeliveryError>
+/// Sends the rows that `make` makes to `table`, under a token that tells a repeat; no rows, no insert. Resolves to what `make` gave
+/// once the server has confirmed them, in the views too.
+pub(super) async fn insert<T, F>(server: &Server, table: &str, columns: &str, token: &str, make: F) -> Result<T, DeliveryError>
 where
-    F: FnOnce(&mut Rows) -> Result<(), Unmade> + Send + 'static,
+    T: Send + 'static,
+    F: FnOnce(&mut Rows) -> Result<T, Unmade> + Send + 'static,
 {
     let (pieces, mut ready) = mpsc::channel(WAITING);
     let compression = server.settings().compression;
     let made = tokio::task::spawn_blocking(move || {
         let mut rows = Rows { rows: Vec::with_capacity(PIECE + (PIECE >> 2)), pieces, compression };
-        make(&mut rows)?;
-        rows.flush().map_err(Unmade::from)
+        let made = make(&mut rows)?;
+        rows.flush()?;
+        Ok(made)
     });
     let mut insert = None;
     while let Some(piece) = ready.recv().await {
@@ -102,16 +136,16 @@ where
         }
     }
     // All pieces have come, or making them has failed: an insert that is dropped is not ended, and leaves nothing.
-    match made.await {
-        Ok(Ok(())) => {}
+    let made = match made.await {
+        Ok(Ok(made)) => made,
         Ok(Err(Unmade::Failed(error))) => return Err(error),
         Ok(Err(Unmade::Gone)) => return Err(DeliveryError::transient("rows could not be compressed")),
         Err(panic) => return Err(DeliveryError::transient(format!("making rows has failed: {panic}"))),
+    };
+    if let Some(insert) = insert {
+        server.answer(insert.end()).await?;
     }
-    match insert {
-        Some(insert) => server.answer(insert.end()).await,
-        None => Ok(()),
-    }
+    Ok(made)
 }
 
 fn begin(server: &Server, table: &str, columns: &str, token: &str) -> InsertFormatted {

@@ -1,30 +1,33 @@
 //! The sink of lines: `logs` and `log_marks`.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::insert::{BUFFERED, Rows, Unmade, insert, insert_json};
+use super::insert::{BUFFERED, Rows, Turns, Unmade, insert, insert_json};
 use super::line_rows::{LINE_COLUMNS, MARK_COLUMNS, Place, Prefix, line_json, mark_json, put_mark};
 use super::migrate;
 use super::server::Server;
 use crate::block::lines::LineReader;
-use crate::block::{Block, Content};
+use crate::block::{Block, Content, GapReason};
 use crate::budget::Budget;
-use crate::sink::{BatchLimits, DeadLetter, Delivery, DeliveryError, LineBatch, LineContent, Rejected};
+use crate::sink::{BatchLimits, DeadLetter, Delivery, DeliveryError, LineBatch, LineContent, LineEntry, Rejected};
+use crate::store::Position;
 
 /// Delivers lines.
 #[derive(Clone)]
 pub struct ClickHouseLines {
     server: Server,
     memory: Budget,
+    turns: Turns,
 }
 
 impl ClickHouseLines {
     /// To that server; what batches buffer comes out of `memory`.
     #[must_use]
     pub fn new(server: Server, memory: Budget) -> Self {
-        Self { server, memory }
+        Self { server, memory, turns: Turns::default() }
     }
 }
 
@@ -36,14 +39,22 @@ impl Delivery for ClickHouseLines {
     }
 
     async fn deliver(self: Arc<Self>, batch: LineBatch) -> Result<Vec<Rejected>, DeliveryError> {
+        let turn = self.turns.take().await;
         let _memory = self.memory.take(BUFFERED).await;
         let token = batch.token();
         let lines = batch.clone();
-        insert(&self.server, "logs", LINE_COLUMNS, &token, move |rows| put_lines(&lines, rows)).await?;
+        let make = move |rows: &mut Rows| {
+            let _turn = turn;
+            put_lines(&lines, rows)
+        };
+        let beside = insert(&self.server, "logs", LINE_COLUMNS, &token, make).await?;
+        if !beside.any {
+            return Ok(Vec::new());
+        }
         // Read again rather than kept: a batch may consist of marks alone.
         let token = format!("{token}-marks");
         let marks = batch.clone();
-        match insert(&self.server, "log_marks", MARK_COLUMNS, &token, move |rows| put_marks(&marks, rows)).await {
+        match insert(&self.server, "log_marks", MARK_COLUMNS, &token, move |rows| put_marks(&marks, &beside, rows)).await {
             Ok(()) => Ok(Vec::new()),
             // The lines are there. To have the batch cut into parts would send them again, under other tokens.
             Err(DeliveryError::Permanent { why }) => {
@@ -80,30 +91,48 @@ pub(super) async fn redeliver(server: &Server, letter: &DeadLetter, usual: &str)
     insert_json(server, table, &token, record).await
 }
 
-fn put_lines(batch: &LineBatch, rows: &mut Rows) -> Result<(), Unmade> {
+/// What a batch has that is no line.
+#[derive(Default)]
+struct Beside {
+    /// There are marks to write.
+    any: bool,
+    /// Where blocks lie that cannot be decompressed: marks of gaps stand for their lines.
+    damaged: HashSet<Position>,
+}
+
+fn put_lines(batch: &LineBatch, rows: &mut Rows) -> Result<Beside, Unmade> {
+    let mut beside = Beside::default();
     let mut reader = LineReader::default();
     let mut prefix = Prefix::default();
     for entry in batch.entries() {
         let entry = entry?;
-        if let LineContent::Block(block) = &entry.what {
-            let place = Place::of(batch.store_id(), &entry);
-            put_block(block, place, &mut reader, &mut prefix, rows)?;
-        }
+        let is_put = match &entry.what {
+            LineContent::Block(block) if matches!(block.content, Content::Text { .. }) => {
+                let put = put_block(block, Place::of(batch.store_id(), &entry), &mut reader, &mut prefix, rows)?;
+                if !put {
+                    beside.damaged.insert(entry.position);
+                }
+                put
+            }
+            _ => false,
+        };
+        beside.any |= !is_put;
     }
-    Ok(())
+    Ok(beside)
 }
 
+/// Says whether it could: a block that cannot be decompressed has no lines any more.
 fn put_block(
     block: &Block,
     place: Place<'_>,
     reader: &mut LineReader,
     prefix: &mut Prefix,
     rows: &mut Rows,
-) -> Result<(), Unmade> {
+) -> Result<bool, Unmade> {
     let Ok(lines) = reader.lines(block, block.first_line) else {
-        // Its frame is as it was written, so nothing that is done now helps. Readers see a gap in its place.
-        tracing::error!(step_run = %block.step_run, first_line = block.first_line, lines = block.lines, "a block cannot be decompressed and is passed over");
-        return Ok(());
+        // Its frame is as it was written, so nothing that is done now helps.
+        tracing::error!(step_run = %block.step_run, first_line = block.first_line, lines = block.lines, "a block cannot be decompressed; a gap is delivered in its place");
+        return Ok(false);
     };
     let mut last = std::ptr::null();
     for line in lines {
@@ -114,23 +143,37 @@ fn put_block(
         prefix.put(&line, rows.buffer());
         rows.row_done()?;
     }
-    Ok(())
+    Ok(true)
 }
 
-fn put_marks(batch: &LineBatch, rows: &mut Rows) -> Result<(), Unmade> {
+fn put_marks(batch: &LineBatch, beside: &Beside, rows: &mut Rows) -> Result<(), Unmade> {
     for entry in batch.entries() {
-        if put_mark(&entry?, batch.store_id(), rows.buffer()) {
+        let mut entry = entry?;
+        if beside.damaged.contains(&entry.position) {
+            to_gap(&mut entry);
+        }
+        if put_mark(&entry, batch.store_id(), rows.buffer()) {
             rows.row_done()?;
         }
     }
     Ok(())
 }
 
+/// Puts a gap in the place of a block that cannot be decompressed.
+fn to_gap(entry: &mut LineEntry) {
+    if let LineContent::Block(block) = &mut entry.what {
+        block.content = Content::Gap { reason: GapReason::Damaged, time: entry.received };
+    }
+}
+
 fn rejected(batch: &LineBatch, reason: &str) -> Result<Vec<Rejected>, DeliveryError> {
     let mut rejected = Vec::new();
     let mut reader = LineReader::default();
     for entry in batch.entries() {
-        let entry = entry?;
+        let mut entry = entry?;
+        if matches!(&entry.what, LineContent::Block(block) if reader.lines(block, block.first_line).is_err()) {
+            to_gap(&mut entry);
+        }
         let mut add = |line, table: &str, record: Vec<u8>| {
             let route = [("table".to_owned(), table.to_owned())].into();
             let (reason, record) = (reason.to_owned(), Bytes::from(record));
@@ -150,4 +193,28 @@ fn rejected(batch: &LineBatch, reason: &str) -> Result<Vec<Rejected>, DeliveryEr
         }
     }
     Ok(rejected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::Codec;
+    use crate::id::Id;
+
+    #[test]
+    fn a_gap_is_delivered_in_the_place_of_a_block_that_cannot_be_decompressed() {
+        let bytes = Bytes::from_static(b"no zstd at all");
+        let content = Content::Text { codec: Codec::Zstd, raw_bytes: 40, skip: 0, runs: Vec::new(), bytes };
+        let step_run = Id::parse("step-1").unwrap();
+        let block = Block { step_run, first_line: 7, lines: 4, epoch: 1, agent_counted: true, origin: None, content };
+        let mut entry = LineEntry { position: 64, received: 1000, pipeline_id: "".into(), what: LineContent::Block(block) };
+        let mut rows = Rows::gathered();
+        let LineContent::Block(block) = &entry.what else { panic!() };
+        let put = put_block(block, Place::of(1, &entry), &mut LineReader::default(), &mut Prefix::default(), &mut rows);
+        assert!(matches!(put, Ok(false)) && rows.buffer().is_empty());
+
+        to_gap(&mut entry);
+        let mark: serde_json::Value = serde_json::from_slice(&mark_json(&entry, 1).unwrap()).unwrap();
+        assert_eq!((&mark["first_line"], &mark["lines"], &mark["reason"]), (&7.into(), &4.into(), &"damaged".into()));
+    }
 }

@@ -10,6 +10,9 @@ use crate::replay::escape::escape;
 use crate::source::events::digest::MAX_DEPTH;
 use crate::source::events::payload::{PayloadError, Struct, Value};
 
+/// Most objects in events have no more members.
+const FEW: usize = 16;
+
 /// Why a payload was not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
@@ -100,11 +103,7 @@ impl<'o> Json<'o> {
             Value::Number(number) => self.number(number),
             Value::Text(text) => self.text(text),
             Value::Struct(_) | Value::List(_) if depth >= MAX_DEPTH => Err(PayloadError::TooDeep.into()),
-            Value::Struct(structure) => {
-                self.raw("{")?;
-                self.members(&entries(structure)?, depth + 1)?;
-                self.raw("}")
-            }
+            Value::Struct(structure) => self.object(&entries(structure)?, depth),
             Value::List(list) => {
                 self.raw("[")?;
                 for (at, value) in list.values().enumerate() {
@@ -116,6 +115,13 @@ impl<'o> Json<'o> {
                 self.raw("]")
             }
         }
+    }
+
+    /// Appends an object with these members; `depth` is that of what it stands in.
+    pub(in crate::sink) fn object(&mut self, entries: &[(&str, Value<'_>)], depth: usize) -> Result<(), WriteError> {
+        self.raw("{")?;
+        self.members(entries, depth + 1)?;
+        self.raw("}")
     }
 
     /// Appends the members of an object that is open.
@@ -153,15 +159,20 @@ impl<'o> Json<'o> {
 
 /// A Struct's entries by rising key, each key once.
 pub(in crate::sink) fn entries(structure: Struct<'_>) -> Result<Vec<(&str, Value<'_>)>, PayloadError> {
-    let mut entries = structure.entries().collect::<Result<Vec<_>, _>>()?;
-    // Stable: of equal keys the last remains the last, and is the one that stays.
-    entries.sort_by_key(|(key, _)| *key);
-    let mut kept: Vec<(&str, Value<'_>)> = Vec::with_capacity(entries.len());
-    for entry in entries {
-        match kept.last_mut() {
-            Some(last) if last.0 == entry.0 => *last = entry,
-            _ => kept.push(entry),
-        }
+    let mut entries = Vec::with_capacity(FEW);
+    for entry in structure.entries() {
+        entries.push(entry?);
     }
-    Ok(kept)
+    if !entries.is_sorted_by(|(one, _), (next, _)| one < next) {
+        // Stable: of equal keys the last remains the last, and is the one that stays.
+        entries.sort_by_key(|(key, _)| *key);
+        entries.dedup_by(|next, kept| {
+            let is_repeat = next.0 == kept.0;
+            if is_repeat {
+                *kept = *next;
+            }
+            is_repeat
+        });
+    }
+    Ok(entries)
 }

@@ -26,14 +26,13 @@ pub(in crate::sink) mod json;
 mod tests;
 mod time;
 
-use bytes::Bytes;
-use prost::Message;
+use std::borrow::Cow;
 
 pub use json::WriteError;
 use json::{Json, entries};
 
 use crate::source::events::parts::{EventParts, MetaParts};
-use crate::source::events::payload::{Struct, Value};
+use crate::source::events::payload::{PayloadError, Struct, Value};
 use crate::store::events::StoredEvent;
 
 /// The attributes of an envelope in the order in which they are written; `data` and the extensions follow.
@@ -41,27 +40,29 @@ const ATTRIBUTES: [&str; 7] = ["specversion", "id", "source", "type", "time", "d
 /// What the marks of a cut take at most, beside the step run's id.
 const MARKS: usize = 128;
 
-/// An event as a CloudEvent.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CloudEvent {
-    /// The payload's bytes.
-    payload: Bytes,
+type Member<'a> = (&'a str, Value<'a>);
+
+/// An event as a CloudEvent. Its texts are slices of the event's bytes wherever they stand there.
+#[derive(Debug, Clone)]
+pub struct CloudEvent<'a> {
+    /// The payload's members by rising name, each name once.
+    members: Vec<Member<'a>>,
     /// The payload is an envelope.
     is_envelope: bool,
     /// `id`.
-    pub id: String,
+    pub id: &'a str,
     /// `source`.
-    pub source: String,
+    pub source: Cow<'a, str>,
     /// `type`.
-    pub kind: String,
+    pub kind: &'a str,
     /// `time`, as text.
-    pub time: String,
+    pub time: Cow<'a, str>,
     /// `subject`, if there is one.
-    pub subject: Option<String>,
+    pub subject: Option<Cow<'a, str>>,
     /// The pipeline: of `meta`, else what the envelope says (`pipelineId`, `pipelineNamespace`); empty if none does.
-    pub pipeline_id: String,
+    pub pipeline_id: &'a str,
     /// `meta.step_id`; empty if not set.
-    pub step_id: String,
+    pub step_id: &'a str,
 }
 
 /// What became of an event's text.
@@ -73,40 +74,38 @@ pub enum Written {
     Cut(u64),
 }
 
-impl CloudEvent {
+impl<'a> CloudEvent<'a> {
     /// The CloudEvent that `event` is.
     ///
     /// # Errors
     /// It is not decodable. The gateway stores no such event.
-    pub fn of(event: &StoredEvent) -> Result<Self, prost::DecodeError> {
-        let EventParts { meta, event_type, payload } = EventParts::decode(event.raw.clone())?;
-        let MetaParts { pipeline_id, step_id, timestamp } = meta.unwrap_or_default();
-        let names = ["specversion", "id", "source", "type", "time", "subject", "pipelineId", "pipelineNamespace"];
-        let texts = Struct::new(&payload).texts(names);
-        let is_envelope = texts[0].is_some();
-        let [_, id, source, kind, time, subject, pipeline, namespace] =
-            texts.map(|text| text.filter(|text| is_envelope && !text.is_empty()));
+    pub fn of(event: &'a StoredEvent) -> Result<Self, PayloadError> {
+        let EventParts { meta, event_type, payload } = EventParts::of(&event.raw)?;
+        let MetaParts { pipeline_id, step_id, timestamp } = meta;
+        let members = entries(Struct::new(payload))?;
+        let is_envelope = text_of(&members, "specversion").is_some();
+        let given = |name| text_of(&members, name).filter(|text| is_envelope && !text.is_empty());
 
-        let id = id.unwrap_or(&event.event_id).to_owned();
-        let source = source.map_or_else(|| format!("urn:arcgate:agent:{}", event.agent), str::to_owned);
-        let own_type = Some(event_type.as_str()).filter(|own| !own.is_empty());
-        let kind = kind.or(own_type).unwrap_or("arcgate.event").to_owned();
-        let time = time.map_or_else(|| time::text(timestamp.as_ref(), event.received), str::to_owned);
-        let subject = match subject {
-            Some(subject) => Some(subject.to_owned()),
+        let id = given("id").unwrap_or(&event.event_id);
+        let source = given("source").map_or_else(|| format!("urn:arcgate:agent:{}", event.agent).into(), Cow::Borrowed);
+        let own_type = Some(event_type).filter(|own| !own.is_empty());
+        let kind = given("type").or(own_type).unwrap_or("arcgate.event");
+        let time = given("time").map_or_else(|| time::text(timestamp.as_ref(), event.received).into(), Cow::Borrowed);
+        let subject = match given("subject") {
+            Some(subject) => Some(subject.into()),
             None if is_envelope || pipeline_id.is_empty() => None,
-            None if step_id.is_empty() => Some(format!("pipeline/{pipeline_id}")),
-            None => Some(format!("pipeline/{pipeline_id}/step/{step_id}")),
+            None if step_id.is_empty() => Some(format!("pipeline/{pipeline_id}").into()),
+            None => Some(format!("pipeline/{pipeline_id}/step/{step_id}").into()),
         };
-        let pipeline_id =
-            if pipeline_id.is_empty() { pipeline.or(namespace).unwrap_or_default().to_owned() } else { pipeline_id };
-        Ok(Self { is_envelope, id, source, kind, time, subject, pipeline_id, step_id, payload })
+        let named = || given("pipelineId").or_else(|| given("pipelineNamespace")).unwrap_or_default();
+        let pipeline_id = if pipeline_id.is_empty() { named() } else { pipeline_id };
+        Ok(Self { is_envelope, id, source, kind, time, subject, pipeline_id, step_id, members })
     }
 
     /// Whether [`CloudEvent::write`] can make it smaller.
     #[must_use]
     pub fn has_content(&self) -> bool {
-        matches!(self.data(), Some(Value::Struct(data)) if data.text("content").is_some())
+        matches!(self.data_members(), Ok(Some(data)) if text_of(&data, "content").is_some())
     }
 
     /// Appends the JSON to `out`: whole if `out` then has at most `limit` bytes, else with its `content` cut; `step_run` is asked
@@ -134,29 +133,35 @@ impl CloudEvent {
         written
     }
 
-    fn data(&self) -> Option<Value<'_>> {
-        let payload = Struct::new(&self.payload);
-        if self.is_envelope { payload.get("data") } else { Some(Value::Struct(payload)) }
+    /// The envelope's member of that name, if the payload is one.
+    fn given(&self, name: &str) -> Option<Value<'a>> {
+        member(&self.members, name).filter(|_| self.is_envelope)
+    }
+
+    /// The members of `data`, if it is an object.
+    fn data_members(&self) -> Result<Option<Cow<'_, [Member<'a>]>>, PayloadError> {
+        match self.given("data") {
+            Some(Value::Struct(data)) => Ok(Some(entries(data)?.into())),
+            _ if self.is_envelope => Ok(None),
+            _ => Ok(Some(self.members.as_slice().into())),
+        }
     }
 
     /// Writes the envelope; with `cut`, the step run of the lines or "", it is made to fit.
     fn envelope(&self, limit: usize, cut: Option<&str>, out: &mut Vec<u8>) -> Result<Written, WriteError> {
-        let payload = entries(Struct::new(&self.payload))?;
-        let members = if self.is_envelope { payload.as_slice() } else { &[] };
-        let given = |name: &str| members.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
         let mut json = Json::new(out, limit);
         json.raw("{")?;
         for name in ATTRIBUTES {
             let own = match name {
                 "specversion" => Some("1.0"),
-                "id" => Some(self.id.as_str()),
-                "source" => Some(self.source.as_str()),
-                "type" => Some(self.kind.as_str()),
-                "time" => Some(self.time.as_str()),
+                "id" => Some(self.id),
+                "source" => Some(&*self.source),
+                "type" => Some(self.kind),
+                "time" => Some(&*self.time),
                 "datacontenttype" => Some("application/json"),
                 _ => self.subject.as_deref(),
             };
-            match (given(name), own) {
+            match (self.given(name), own) {
                 // An attribute that an envelope leaves empty counts as missing.
                 (Some(value), own) if !matches!((value, own), (Value::Text("") | Value::Null, Some(_))) => {
                     json.name(name)?;
@@ -166,54 +171,71 @@ impl CloudEvent {
                 (_, None) => {}
             }
         }
-        // Extensions come before `data` in effort, behind it in place: what they take is known only by writing them.
-        let mut extensions = Vec::new();
-        self.extensions(members, &mut Json::new(&mut extensions, limit))?;
-        let data = if self.is_envelope { given("data") } else { Some(Value::Struct(Struct::new(&self.payload))) };
-        let written = match data {
-            None => Written::Whole,
-            Some(data) => {
+        let mut written = Written::Whole;
+        match (self.data_members()?, cut) {
+            (Some(data), Some(step_run)) => {
+                // What the extensions behind it take is known only by writing them.
+                let mut extensions = Vec::new();
+                self.extensions(&mut Json::new(&mut extensions, limit))?;
                 json.name("data")?;
-                match (data, cut) {
-                    (Value::Struct(data), Some(step_run)) => cut_data(&mut json, data, step_run, extensions.len() + 1)?,
-                    (data, _) => {
-                        // The payload itself stands in nothing.
-                        json.value(data, usize::from(self.is_envelope))?;
-                        Written::Whole
-                    }
+                written = cut_data(&mut json, &data, step_run, extensions.len() + 1)?;
+            }
+            (Some(data), None) => {
+                json.name("data")?;
+                // The payload itself stands in nothing.
+                json.object(&data, usize::from(self.is_envelope))?;
+            }
+            (None, _) => {
+                if let Some(data) = self.given("data") {
+                    json.name("data")?;
+                    json.value(data, 1)?;
                 }
             }
-        };
-        // Built by `Json` from text: it is UTF-8.
-        json.raw(&String::from_utf8_lossy(&extensions))?;
+        }
+        self.extensions(&mut json)?;
         json.raw("}")?;
         Ok(written)
     }
 
     /// Writes the members that are no attributes, each with a comma before it.
-    fn extensions(&self, members: &[(&str, Value<'_>)], json: &mut Json<'_>) -> Result<(), WriteError> {
-        for (name, value) in members {
-            if !ATTRIBUTES.contains(name) && *name != "data" {
-                json.name(name)?;
-                json.value(*value, 1)?;
-            }
-        }
-        if !self.is_envelope {
-            for (name, text) in [("pipelineId", &self.pipeline_id), ("stepId", &self.step_id)] {
-                if !text.is_empty() {
-                    json.text_member(name, text)?;
+    fn extensions(&self, json: &mut Json<'_>) -> Result<(), WriteError> {
+        if self.is_envelope {
+            for (name, value) in &self.members {
+                if !ATTRIBUTES.contains(name) && *name != "data" {
+                    json.name(name)?;
+                    json.value(*value, 1)?;
                 }
+            }
+            return Ok(());
+        }
+        for (name, text) in [("pipelineId", self.pipeline_id), ("stepId", self.step_id)] {
+            if !text.is_empty() {
+                json.text_member(name, text)?;
             }
         }
         Ok(())
     }
 }
 
+/// The member of that name; `members` are by rising name.
+fn member<'a>(members: &[Member<'a>], name: &str) -> Option<Value<'a>> {
+    let at = members.binary_search_by_key(&name, |(name, _)| name).ok()?;
+    members.get(at).map(|(_, value)| *value)
+}
+
+/// The text of the member of that name, if it is one.
+fn text_of<'a>(members: &[Member<'a>], name: &str) -> Option<&'a str> {
+    match member(members, name)? {
+        Value::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
 /// Writes `data` with its `content`, as the last but the marks, cut so that `reserve` bytes of the limit remain.
-fn cut_data(json: &mut Json<'_>, data: Struct<'_>, step_run: &str, reserve: usize) -> Result<Written, WriteError> {
+fn cut_data(json: &mut Json<'_>, data: &[Member<'_>], step_run: &str, reserve: usize) -> Result<Written, WriteError> {
     const OWN: [&str; 4] = ["content", "contentTruncated", "contentBytes", "contentStepRunId"];
-    let content = data.text("content").unwrap_or_default();
-    let rest: Vec<_> = entries(data)?.into_iter().filter(|(name, _)| !OWN.contains(name)).collect();
+    let content = text_of(data, "content").unwrap_or_default();
+    let rest: Vec<_> = data.iter().filter(|(name, _)| !OWN.contains(name)).copied().collect();
     json.raw("{")?;
     json.members(&rest, 2)?;
     json.name("content")?;

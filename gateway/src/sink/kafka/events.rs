@@ -47,7 +47,7 @@ impl Events {
                 return true;
             }
         };
-        let topic = self.topics.of(&cloud_event.kind);
+        let topic = self.topics.of(cloud_event.kind);
         let key = self.key_of(&cloud_event);
         let (digest, seq) = (format!("{:016x}", event.digest), event.seq.to_string());
         let headers = [
@@ -85,13 +85,13 @@ impl Events {
         }
     }
 
-    fn key_of<'e>(&self, event: &'e CloudEvent) -> &'e str {
+    fn key_of<'e>(&self, event: &'e CloudEvent<'_>) -> &'e str {
         let subject = || event.subject.as_deref().filter(|subject| !subject.is_empty());
-        let pipeline = Some(event.pipeline_id.as_str()).filter(|pipeline| !pipeline.is_empty());
+        let pipeline = Some(event.pipeline_id).filter(|pipeline| !pipeline.is_empty());
         match self.key {
-            EventKey::Id => &event.id,
-            EventKey::Subject => subject().unwrap_or(&event.id),
-            EventKey::Pipeline => pipeline.or_else(subject).unwrap_or(&event.id),
+            EventKey::Id => event.id,
+            EventKey::Subject => subject().unwrap_or(event.id),
+            EventKey::Pipeline => pipeline.or_else(subject).unwrap_or(event.id),
         }
     }
 }

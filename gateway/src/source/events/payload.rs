@@ -75,18 +75,6 @@ impl<'a> Struct<'a> {
         self.entries().filter_map(Result::ok).filter(|(name, _)| *name == key).last().map(|(_, value)| value)
     }
 
-    /// The texts of `keys`, each if it is there and a text, in one pass over the entries.
-    #[must_use]
-    pub fn texts<const N: usize>(self, keys: [&str; N]) -> [Option<&'a str>; N] {
-        let mut texts = [None; N];
-        for (name, value) in self.entries().filter_map(Result::ok) {
-            if let Some(at) = keys.iter().position(|key| *key == name) {
-                texts[at] = if let Value::Text(text) = value { Some(text) } else { None };
-            }
-        }
-        texts
-    }
-
     /// The text of `key`, if it is there and a text.
     #[must_use]
     pub fn text(self, key: &str) -> Option<&'a str> {
