@@ -163,9 +163,10 @@ pub(in crate::sink) fn entries(structure: Struct<'_>) -> Result<Vec<(&str, Value
     for entry in structure.entries() {
         entries.push(entry?);
     }
-    if !entries.is_sorted_by(|(one, _), (next, _)| one < next) {
+    let compare = |(one, _): &(&str, _), (other, _): &(&str, _)| head(one).cmp(&head(other)).then_with(|| one.cmp(other));
+    if !entries.is_sorted_by(|one, next| compare(one, next).is_lt()) {
         // Stable: of equal keys the last remains the last, and is the one that stays.
-        entries.sort_by_key(|(key, _)| *key);
+        entries.sort_by(compare);
         entries.dedup_by(|next, kept| {
             let is_repeat = next.0 == kept.0;
             if is_repeat {
@@ -175,4 +176,13 @@ pub(in crate::sink) fn entries(structure: Struct<'_>) -> Result<Vec<(&str, Value
         });
     }
     Ok(entries)
+}
+
+/// A key's first eight bytes, in the order of keys: most pairs differ in them, and are compared as numbers.
+fn head(key: &str) -> u64 {
+    let bytes = key.as_bytes();
+    match bytes.first_chunk() {
+        Some(first) => u64::from_be_bytes(*first),
+        None => bytes.iter().zip((0..8).rev()).fold(0, |head, (byte, at)| head | u64::from(*byte) << (8 * at)),
+    }
 }

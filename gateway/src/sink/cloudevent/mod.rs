@@ -45,10 +45,14 @@ type Member<'a> = (&'a str, Value<'a>);
 /// An event as a CloudEvent. Its texts are slices of the event's bytes wherever they stand there.
 #[derive(Debug, Clone)]
 pub struct CloudEvent<'a> {
-    /// The payload's members by rising name, each name once.
-    members: Vec<Member<'a>>,
     /// The payload is an envelope.
     is_envelope: bool,
+    /// The envelope's own attributes, in the order of [`ATTRIBUTES`].
+    given: [Option<Value<'a>>; ATTRIBUTES.len()],
+    /// The envelope's `data`.
+    data: Option<Value<'a>>,
+    /// An envelope's other members, else the payload's: by rising name, each name once.
+    members: Vec<Member<'a>>,
     /// `id`.
     pub id: &'a str,
     /// `source`.
@@ -82,24 +86,37 @@ impl<'a> CloudEvent<'a> {
     pub fn of(event: &'a StoredEvent) -> Result<Self, PayloadError> {
         let EventParts { meta, event_type, payload } = EventParts::of(&event.raw)?;
         let MetaParts { pipeline_id, step_id, timestamp } = meta;
-        let members = entries(Struct::new(payload))?;
+        let mut members = entries(Struct::new(payload))?;
         let is_envelope = text_of(&members, "specversion").is_some();
-        let given = |name| text_of(&members, name).filter(|text| is_envelope && !text.is_empty());
+        let (mut given, mut data) = ([None; ATTRIBUTES.len()], None);
+        if is_envelope {
+            members.retain(|(name, value)| match ATTRIBUTES.iter().position(|attribute| attribute == name) {
+                Some(at) => given[at].replace(*value).is_some(),
+                None if *name == "data" => data.replace(*value).is_some(),
+                None => true,
+            });
+        }
+        let [_, id, source, kind, time, _, subject] =
+            given.map(|value| value.and_then(Value::as_text).filter(|text| !text.is_empty()));
 
-        let id = given("id").unwrap_or(&event.event_id);
-        let source = given("source").map_or_else(|| format!("urn:arcgate:agent:{}", event.agent).into(), Cow::Borrowed);
+        let id = id.unwrap_or(&event.event_id);
+        let source = source.map_or_else(|| format!("urn:arcgate:agent:{}", event.agent).into(), Cow::Borrowed);
         let own_type = Some(event_type).filter(|own| !own.is_empty());
-        let kind = given("type").or(own_type).unwrap_or("arcgate.event");
-        let time = given("time").map_or_else(|| time::text(timestamp.as_ref(), event.received).into(), Cow::Borrowed);
-        let subject = match given("subject") {
+        let kind = kind.or(own_type).unwrap_or("arcgate.event");
+        let time = time.map_or_else(|| time::text(timestamp.as_ref(), event.received).into(), Cow::Borrowed);
+        let subject = match subject {
             Some(subject) => Some(subject.into()),
             None if is_envelope || pipeline_id.is_empty() => None,
             None if step_id.is_empty() => Some(format!("pipeline/{pipeline_id}").into()),
             None => Some(format!("pipeline/{pipeline_id}/step/{step_id}").into()),
         };
-        let named = || given("pipelineId").or_else(|| given("pipelineNamespace")).unwrap_or_default();
-        let pipeline_id = if pipeline_id.is_empty() { named() } else { pipeline_id };
-        Ok(Self { is_envelope, id, source, kind, time, subject, pipeline_id, step_id, members })
+        let pipeline_id = if pipeline_id.is_empty() && is_envelope {
+            let named = |name| text_of(&members, name).filter(|text| !text.is_empty());
+            named("pipelineId").or_else(|| named("pipelineNamespace")).unwrap_or_default()
+        } else {
+            pipeline_id
+        };
+        Ok(Self { is_envelope, given, data, members, id, source, kind, time, subject, pipeline_id, step_id })
     }
 
     /// Whether [`CloudEvent::write`] can make it smaller.
@@ -133,14 +150,9 @@ impl<'a> CloudEvent<'a> {
         written
     }
 
-    /// The envelope's member of that name, if the payload is one.
-    fn given(&self, name: &str) -> Option<Value<'a>> {
-        member(&self.members, name).filter(|_| self.is_envelope)
-    }
-
     /// The members of `data`, if it is an object.
     fn data_members(&self) -> Result<Option<Cow<'_, [Member<'a>]>>, PayloadError> {
-        match self.given("data") {
+        match self.data {
             Some(Value::Struct(data)) => Ok(Some(entries(data)?.into())),
             _ if self.is_envelope => Ok(None),
             _ => Ok(Some(self.members.as_slice().into())),
@@ -151,7 +163,7 @@ impl<'a> CloudEvent<'a> {
     fn envelope(&self, limit: usize, cut: Option<&str>, out: &mut Vec<u8>) -> Result<Written, WriteError> {
         let mut json = Json::new(out, limit);
         json.raw("{")?;
-        for name in ATTRIBUTES {
+        for (name, given) in ATTRIBUTES.into_iter().zip(self.given) {
             let own = match name {
                 "specversion" => Some("1.0"),
                 "id" => Some(self.id),
@@ -161,7 +173,7 @@ impl<'a> CloudEvent<'a> {
                 "datacontenttype" => Some("application/json"),
                 _ => self.subject.as_deref(),
             };
-            match (self.given(name), own) {
+            match (given, own) {
                 // An attribute that an envelope leaves empty counts as missing.
                 (Some(value), own) if !matches!((value, own), (Value::Text("") | Value::Null, Some(_))) => {
                     json.name(name)?;
@@ -186,7 +198,7 @@ impl<'a> CloudEvent<'a> {
                 json.object(&data, usize::from(self.is_envelope))?;
             }
             (None, _) => {
-                if let Some(data) = self.given("data") {
+                if let Some(data) = self.data {
                     json.name("data")?;
                     json.value(data, 1)?;
                 }
@@ -200,13 +212,7 @@ impl<'a> CloudEvent<'a> {
     /// Writes the members that are no attributes, each with a comma before it.
     fn extensions(&self, json: &mut Json<'_>) -> Result<(), WriteError> {
         if self.is_envelope {
-            for (name, value) in &self.members {
-                if !ATTRIBUTES.contains(name) && *name != "data" {
-                    json.name(name)?;
-                    json.value(*value, 1)?;
-                }
-            }
-            return Ok(());
+            return json.members(&self.members, 1);
         }
         for (name, text) in [("pipelineId", self.pipeline_id), ("stepId", self.step_id)] {
             if !text.is_empty() {
@@ -217,18 +223,9 @@ impl<'a> CloudEvent<'a> {
     }
 }
 
-/// The member of that name; `members` are by rising name.
-fn member<'a>(members: &[Member<'a>], name: &str) -> Option<Value<'a>> {
-    let at = members.binary_search_by_key(&name, |(name, _)| name).ok()?;
-    members.get(at).map(|(_, value)| *value)
-}
-
 /// The text of the member of that name, if it is one.
 fn text_of<'a>(members: &[Member<'a>], name: &str) -> Option<&'a str> {
-    match member(members, name)? {
-        Value::Text(text) => Some(text),
-        _ => None,
-    }
+    members.iter().find(|(own, _)| *own == name)?.1.as_text()
 }
 
 /// Writes `data` with its `content`, as the last but the marks, cut so that `reserve` bytes of the limit remain.

@@ -78,10 +78,7 @@ impl<'a> Struct<'a> {
     /// The text of `key`, if it is there and a text.
     #[must_use]
     pub fn text(self, key: &str) -> Option<&'a str> {
-        match self.get(key)? {
-            Value::Text(text) => Some(text),
-            _ => None,
-        }
+        self.get(key)?.as_text()
     }
 }
 
@@ -93,6 +90,15 @@ impl<'a> List<'a> {
 }
 
 impl<'a> Value<'a> {
+    /// The text, if it is one.
+    #[must_use]
+    pub fn as_text(self) -> Option<&'a str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
     fn read(bytes: &'a [u8]) -> Result<Self, PayloadError> {
         let mut value = None;
         for field in Fields::of(bytes) {
