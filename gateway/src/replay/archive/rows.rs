@@ -13,6 +13,9 @@ use crate::store::lines::BlockRef;
 /// What is selected, in the order of a row.
 pub(super) const COLUMNS: &str = "line_number, timestamp_ms, stream, level, plugin_name, agent_id, truncated, content";
 
+/// The rest of a row is looked for in pieces of this size: longer than most rows, far smaller than a chunk.
+const PIECE: usize = 16 << 10;
+
 /// A row, its texts not copied.
 struct Row<'a> {
     number: u64,
@@ -101,25 +104,44 @@ impl Gatherer {
 
     /// Takes what has come, up to [`MOST_BYTES`] of text in blocks that have not been drained. Returns whether there is room for more.
     pub(super) fn take(&mut self, chunk: &Bytes) -> Result<bool, ArchiveError> {
-        let mut bytes = std::mem::take(&mut self.rest);
-        bytes.extend_from_slice(chunk);
-        let mut input = Input(&bytes);
-        let left = loop {
-            let left = input.0.len();
-            let Some(row) = Row::read(&mut input) else { break left };
+        let mut left = self.take_begun(chunk)?;
+        while self.bytes < MOST_BYTES {
+            let mut input = Input(left);
+            let Some(row) = Row::read(&mut input) else {
+                self.rest.extend_from_slice(left);
+                return Ok(true);
+            };
             self.add(&row)?;
-            if self.bytes >= MOST_BYTES {
-                return Ok(false);
+            left = input.0;
+        }
+        Ok(false)
+    }
+
+    /// Takes the row that has begun in an earlier chunk, if there is one, and gives what follows it. Only that row is copied together.
+    fn take_begun<'a>(&mut self, chunk: &'a [u8]) -> Result<&'a [u8], ArchiveError> {
+        let mut row_bytes = std::mem::take(&mut self.rest);
+        let begun = row_bytes.len();
+        if begun == 0 {
+            return Ok(chunk);
+        }
+        for piece in chunk.chunks(PIECE) {
+            row_bytes.extend_from_slice(piece);
+            let mut input = Input(&row_bytes);
+            if let Some(row) = Row::read(&mut input) {
+                self.add(&row)?;
+                let size = row_bytes.len() - input.0.len();
+                // The buffer is used again.
+                row_bytes.clear();
+                self.rest = row_bytes;
+                return Ok(&chunk[size - begun..]);
             }
-        };
-        // The buffer is used again.
-        bytes.drain(..bytes.len() - left);
-        self.rest = bytes;
+        }
         // A line has at most MAX_RAW_BYTES; a row that never ends would fill the memory.
-        if self.rest.len() > MAX_RAW_BYTES + (64 << 10) {
+        if row_bytes.len() > MAX_RAW_BYTES + PIECE {
             return Err(unreadable("a row that is larger than any line"));
         }
-        Ok(true)
+        self.rest = row_bytes;
+        Ok(&[])
     }
 
     /// How many rows have come, repeats counted.
