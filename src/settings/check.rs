@@ -6,6 +6,9 @@ use arcgate_gateway::access::Tokens;
 
 use super::{Ack, Loaded, Place, Problem, SettingsError, kafka, value};
 
+/// The least `limits.memory` with sinks, in bytes: what their libraries hold beside what is counted does not shrink with the limit.
+const LEAST_WITH_SINKS: u64 = 128 << 20;
+
 /// Checks the files and folders that the settings name, that bounds fit together, and that only loopback listeners go without
 /// tokens.
 ///
@@ -46,6 +49,13 @@ pub fn check(loaded: &Loaded) -> Result<(), SettingsError> {
             let (bytes, memory) = (value::show_bytes(&bytes), value::show_bytes(&settings.limits.memory));
             complain(key, format!("{key} = \"{bytes}\" is more than limits.memory = \"{memory}\"; raise that, or lower this"));
         }
+    }
+    let with_sinks = !settings.kafka.brokers.is_empty() || !settings.clickhouse.url.is_empty();
+    if with_sinks && settings.limits.memory < LEAST_WITH_SINKS {
+        let (memory, least) = (value::show_bytes(&settings.limits.memory), value::show_bytes(&LEAST_WITH_SINKS));
+        let what =
+            format!("limits.memory = \"{memory}\" is too little for delivery to Kafka or ClickHouse; set at least \"{least}\"");
+        complain("limits.memory", what);
     }
     if settings.events.max_event > settings.grpc.max_message {
         complain("events.max_event", "events.max_event is more than grpc.max_message; no such event could arrive".into());

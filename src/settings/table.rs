@@ -187,7 +187,7 @@ pub static KEYS: &[Key] = &[
     key("kafka.password_file", "", Kind::OptionalPath(|s| &mut s.kafka.password_file),
         "A file with the password; a newline at its end does not belong to it."),
     key("limits.memory", "512MiB", Kind::Bytes(64 * MIB, TIB, |s| &mut s.limits.memory),
-        "Memory that the gateway may use, transport buffers included."),
+        "Memory that the gateway may use, transport buffers included; at least `128MiB` with Kafka or ClickHouse."),
     key("limits.connections", "20000", Kind::Count(1, 1_000_000, |s| &mut s.limits.connections),
         "Agents' connections at one time; a further one is refused."),
     key("limits.readers", "20000", Kind::Count(1, 1_000_000, |s| &mut s.limits.readers),

@@ -202,6 +202,21 @@ fn what_does_not_fit_together_or_the_machine_is_told() {
 }
 
 #[test]
+fn delivery_to_kafka_or_clickhouse_needs_more_than_the_least_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = format!("store.path={}", folder.path().display());
+    for (sink, least) in
+        [("clickhouse.url=http://127.0.0.1:1", true), ("kafka.brokers=127.0.0.1:1", true), ("kafka.brokers=", false)]
+    {
+        let small = ["grpc.max_message=16MiB", "events.max_event=16MiB"];
+        let checked = |memory| check(&load(flags(&[&small[..], &[memory, sink, &data]].concat())).unwrap());
+        let error = checked("limits.memory=127MiB").err().map(|error| error.to_string()).unwrap_or_default();
+        assert_eq!(error.contains("set at least \"128MiB\""), least, "{sink}: {error}");
+        checked("limits.memory=128MiB").unwrap();
+    }
+}
+
+#[test]
 fn the_printed_settings_can_be_read_again() {
     let first = load(flags(&["logs.shards=3", "log.level=info,fjall=warn"])).unwrap();
     let text = as_toml(&first);

@@ -3,6 +3,7 @@
 mod ahead;
 mod connections;
 mod frames;
+mod look_ups;
 mod protocol;
 mod requests;
 mod slow;

@@ -73,11 +73,16 @@ pub fn classify(url: &str, error: &Error) -> DeliveryError {
 pub fn describe(url: &str, error: &Error) -> String {
     match error {
         Error::BadResponse(text) => {
-            let text = one_line(text);
-            let of_view = text.contains(PUSHING).then_some("mend or drop that view: nothing is delivered until then");
-            match of_view.or_else(|| code(&text).and_then(hint)) {
-                Some(hint) => format!("ClickHouse at {url} refuses: {text}; {hint}"),
-                None => format!("ClickHouse at {url} refuses: {text}"),
+            let shown = one_line(text);
+            // Its name stands at the end of a text that may be too long to be shown whole.
+            let view = text.split_once(PUSHING).and_then(|(_, rest)| rest.split_whitespace().next());
+            match (view, code(text).and_then(hint)) {
+                (Some(view), _) => {
+                    let view = view.trim_end_matches([':', '.', ',']);
+                    format!("ClickHouse at {url} refuses: {shown}; mend or drop the view {view}: nothing is delivered until then")
+                }
+                (None, Some(hint)) => format!("ClickHouse at {url} refuses: {shown}; {hint}"),
+                (None, None) => format!("ClickHouse at {url} refuses: {shown}"),
             }
         }
         Error::TimedOut => format!("ClickHouse at {url} does not answer in time (clickhouse.timeout)"),
@@ -178,11 +183,10 @@ mod tests {
 
     #[test]
     fn a_view_that_fails_has_the_same_rows_sent_again_since_they_may_be_there() {
-        let error = refusal("Code: 6. DB::Exception: Cannot parse string: while pushing to view own.view. (CANNOT_PARSE_TEXT)");
-        assert!(
-            matches!(error, DeliveryError::NotReady { ref why } if why.ends_with("nothing is delivered until then")),
-            "{error}"
-        );
+        let text = "of a line that is long ".repeat(SHOWN / 20);
+        let error = refusal(&format!("Code: 6. Cannot parse '{text}': while pushing to view own.view. (CANNOT_PARSE_TEXT)"));
+        let hint = "mend or drop the view own.view: nothing is delivered until then";
+        assert!(matches!(error, DeliveryError::NotReady { ref why } if why.ends_with(hint)), "{error}");
     }
 
     #[test]

@@ -25,7 +25,11 @@ impl Trouble {
     pub(super) fn add(&mut self, why: &str) -> bool {
         let now = Instant::now();
         self.since.get_or_insert(now);
-        self.until = Some(now + self.backoff.wait());
+        // Batches that were under way together fail together, and that is one failure: each taken for one, the pause would be the
+        // longest at once.
+        if self.may_try() {
+            self.until = Some(now + self.backoff.wait());
+        }
         let news = self.said.as_deref() != Some(why);
         if news {
             self.said = Some(why.to_owned());
@@ -54,5 +58,31 @@ impl Trouble {
     /// Whether it is time to try.
     pub(super) fn may_try(&self) -> bool {
         self.until.is_none_or(|until| until <= Instant::now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_that_fail_together_are_one_failure_and_the_next_try_makes_the_pause_longer() {
+        let first = Duration::from_millis(20);
+        let mut trouble = Trouble::new((first, Duration::from_secs(5)));
+        for tries in 0..5 {
+            let before = Instant::now();
+            trouble.add("away");
+            let until = trouble.until();
+            for _ in 0..8 {
+                trouble.add("away");
+            }
+            assert_eq!(trouble.until(), until, "try {tries}");
+            let pause = until.map(|until| until - before).unwrap_or_default();
+            assert!(pause >= first * 2_u32.pow(tries) / 2, "try {tries}: {pause:?}");
+            while !trouble.may_try() {
+                std::thread::yield_now();
+            }
+        }
+        assert!(trouble.end().is_some() && trouble.may_try());
     }
 }
