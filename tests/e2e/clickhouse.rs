@@ -1,16 +1,12 @@
 //! ClickHouse as a sink: `count()` is exactly what was acked, without FINAL or DISTINCT, and the views' sums are too, whatever dies on
 //! the way.
 
-use std::time::Duration;
-
 use serde_json::json;
 
+use crate::harness::cursor;
 use crate::harness::front::{Front, Way};
 use crate::harness::services::ClickHouse;
-use crate::harness::{Launch, Outcome, Rig, SOON, binary, events, eventually, folder, logs, run, scaled, text};
-
-/// How long what is acked may take to arrive, on a busy machine too.
-pub(crate) const ARRIVES: Duration = Duration::from_secs(60);
+use crate::harness::{ARRIVES, Launch, Outcome, Rig, SOON, binary, events, eventually, folder, logs, run, scaled, text};
 
 /// A gateway that delivers to `url`, into a database of that name.
 pub(crate) async fn rig(url: &str, database: &str, more: &[(&str, &str)]) -> Outcome<Rig> {
@@ -22,6 +18,9 @@ pub(crate) async fn rig(url: &str, database: &str, more: &[(&str, &str)]) -> Out
     ];
     Rig::start_with(&[&own[..], more].concat()).await
 }
+
+/// The sink of lines.
+const LINES: &str = "clickhouse-logs";
 
 /// Pushes `lines` lines of one step run of a pipeline, and waits until they are on disk: then they are acked for good.
 pub(crate) async fn push(rig: &Rig, step_run: &str, pipeline: &str, first: u64, lines: u64) -> Outcome<()> {
@@ -115,13 +114,24 @@ fn an_engine_killed_with_9_loses_and_doubles_nothing() -> Outcome<()> {
     })
 }
 
-/// Kills the gateway while an insert is held at a point of its way, then counts.
-async fn killed_while(held: Way, database: &str, window: Option<u32>) -> Outcome<(u64, u64)> {
+/// Before what a gateway is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// The server has nothing of an insert yet.
+    Send,
+    /// The server has it, and its answer is on its way.
+    Confirmation,
+    /// The gateway has the answer, and has not been able to save its cursor.
+    Cursor,
+}
+
+/// Kills the gateway in a phase of a delivery, then counts.
+async fn killed(phase: Before, database: &str, window: Option<u32>) -> Outcome<(u64, u64)> {
     let clickhouse = ClickHouse::shared()?;
     let front = Front::before(clickhouse.url()).await?;
     let mut rig = rig(front.url(), database, &[]).await?;
     push(&rig, "before", "pipeline", 1, 100).await?;
-    becomes(clickhouse, &format!("SELECT count() FROM {database}.logs"), 100).await?;
+    let before = cursor::has_noted(&rig, LINES, 100).await?;
     // What a merge would take away is to be seen.
     clickhouse.query(&format!("SYSTEM STOP MERGES {database}.logs")).await?;
     if let Some(window) = window {
@@ -130,14 +140,19 @@ async fn killed_while(held: Way, database: &str, window: Option<u32>) -> Outcome
             clickhouse.query(&sql).await?;
         }
     }
-    front.set(held.clone());
+    let (way, there) = if phase == Before::Send { (Way::HoldRequests, 100) } else { (Way::HoldAnswers, 600) };
+    front.set(way);
     push(&rig, "killed", "pipeline", 1, 500).await?;
-    if held == Way::HoldAnswers {
-        // The server has them; the gateway does not know.
-        becomes(clickhouse, &format!("SELECT count() FROM {database}.logs"), 600).await?;
-    }
     front.holds().await?;
+    becomes(clickhouse, &format!("SELECT count() FROM {database}.logs"), there).await?;
+    if phase == Before::Cursor {
+        cursor::takes_no_more(&rig, LINES).await?;
+        front.set(Way::Pass);
+        rig.has_delivered(LINES, 600).await?;
+    }
     rig.gateway.kill9()?;
+    let noted = cursor::saved(&rig, LINES)?;
+    assert_eq!(noted, cursor::Saved { under_way: 1, ..before }, "where the batch ends, and not that it has arrived");
     front.set(Way::Pass);
     rig.gateway.restart().await?;
     push(&rig, "after", "pipeline", 1, 50).await?;
@@ -152,7 +167,7 @@ async fn killed_while(held: Way, database: &str, window: Option<u32>) -> Outcome
 #[test]
 fn a_gateway_killed_before_the_send_delivers_once() -> Outcome<()> {
     run(180, async {
-        assert_eq!(killed_while(Way::HoldRequests, "before_send", None).await?, (650, 650));
+        assert_eq!(killed(Before::Send, "before_send", None).await?, (650, 650));
         Ok(())
     })
 }
@@ -160,7 +175,7 @@ fn a_gateway_killed_before_the_send_delivers_once() -> Outcome<()> {
 #[test]
 fn a_gateway_killed_after_the_send_and_before_the_confirmation_delivers_once() -> Outcome<()> {
     run(180, async {
-        assert_eq!(killed_while(Way::HoldAnswers, "before_confirmation", None).await?, (650, 650));
+        assert_eq!(killed(Before::Confirmation, "before_confirmation", None).await?, (650, 650));
         Ok(())
     })
 }
@@ -169,26 +184,32 @@ fn a_gateway_killed_after_the_send_and_before_the_confirmation_delivers_once() -
 #[test]
 fn with_no_deduplication_window_the_repeat_is_seen() -> Outcome<()> {
     run(180, async {
-        let counted = killed_while(Way::HoldAnswers, "no_window", Some(0)).await?;
+        let counted = killed(Before::Confirmation, "no_window", Some(0)).await?;
         assert_eq!(counted, (1150, 1150), "the 500 lines of the repeated insert must be there twice");
         Ok(())
     })
 }
 
 #[test]
-fn a_gateway_killed_around_the_confirmation_delivers_once() -> Outcome<()> {
-    run(240, async {
+fn a_gateway_killed_after_the_confirmation_and_before_the_cursor_is_saved_delivers_once() -> Outcome<()> {
+    run(180, async {
+        assert_eq!(killed(Before::Cursor, "before_cursor", None).await?, (650, 650));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_gateway_killed_once_its_cursor_is_saved_sends_nothing_again() -> Outcome<()> {
+    run(180, async {
         let clickhouse = ClickHouse::shared()?;
-        let front = Front::before(clickhouse.url()).await?;
-        let mut rig = rig(front.url(), "around", &[]).await?;
-        for round in 0..5 {
-            let before = front.answered();
-            push(&rig, "step", "pipeline", round * 300 + 1, 300).await?;
-            eventually(ARRIVES, "a confirmation", async || Ok((front.answered() > before).then_some(()))).await?;
-            // Between the answer and the save of the cursor, or just after it.
-            rig.crash().await?;
-        }
-        has_exactly(clickhouse, "around", 1500).await
+        let mut rig = rig(clickhouse.url(), "after_cursor", &[]).await?;
+        push(&rig, "before", "pipeline", 1, 100).await?;
+        cursor::has_noted(&rig, LINES, 100).await?;
+        rig.crash().await?;
+        push(&rig, "after", "pipeline", 1, 50).await?;
+        cursor::has_noted(&rig, LINES, 50).await?;
+        assert_eq!(rig.of_sink("arcgate_sink_delivered_total", LINES).await?, 50.0);
+        has_exactly(clickhouse, "after_cursor", 150).await
     })
 }
 

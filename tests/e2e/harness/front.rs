@@ -29,7 +29,6 @@ pub(crate) struct Front {
     url: String,
     way: watch::Sender<Way>,
     held: Arc<AtomicUsize>,
-    answered: Arc<AtomicUsize>,
 }
 
 impl Front {
@@ -39,14 +38,13 @@ impl Front {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
         let way = watch::Sender::new(Way::Pass);
-        let front = Self { url, way: way.clone(), held: Arc::default(), answered: Arc::default() };
-        let (held, answered) = (Arc::clone(&front.held), Arc::clone(&front.answered));
+        let front = Self { url, way: way.clone(), held: Arc::default() };
+        let held = Arc::clone(&front.held);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (server, way) = (server.clone(), way.subscribe());
-                let (held, answered) = (Arc::clone(&held), Arc::clone(&answered));
+                let (server, way, held) = (server.clone(), way.subscribe(), Arc::clone(&held));
                 // A connection that breaks is the client's concern.
-                tokio::spawn(async move { drop(pass(client, &server, way, &held, &answered).await) });
+                tokio::spawn(async move { drop(pass(client, &server, way, &held).await) });
             }
         });
         Ok(front)
@@ -64,21 +62,10 @@ impl Front {
     pub(crate) async fn holds(&self) -> Outcome<()> {
         eventually(SOON, "an insert at the front", async || Ok((self.held.load(Ordering::SeqCst) > 0).then_some(()))).await
     }
-
-    /// How many inserts have been answered.
-    pub(crate) fn answered(&self) -> usize {
-        self.answered.load(Ordering::SeqCst)
-    }
 }
 
 /// One connection, which has one request: both sides are told to close after it.
-async fn pass(
-    mut client: TcpStream,
-    server: &str,
-    mut way: watch::Receiver<Way>,
-    held: &AtomicUsize,
-    answered: &AtomicUsize,
-) -> Outcome<()> {
+async fn pass(mut client: TcpStream, server: &str, mut way: watch::Receiver<Way>, held: &AtomicUsize) -> Outcome<()> {
     client.set_nodelay(true)?;
     let (head, rest) = head(&mut client).await?;
     let is_insert = head.contains("query=INSERT") || head.contains("query=insert");
@@ -117,7 +104,6 @@ async fn pass(
     to_client.write_all(&rest).await?;
     tokio::io::copy(&mut from_server, &mut to_client).await?;
     to_client.shutdown().await?;
-    answered.fetch_add(usize::from(is_insert), Ordering::SeqCst);
     up.abort();
     Ok(())
 }

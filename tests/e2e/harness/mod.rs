@@ -5,11 +5,13 @@
 //! on a real disk, so that a sync is a sync.
 
 pub(crate) mod authority;
+pub(crate) mod cursor;
 pub(crate) mod front;
 pub(crate) mod oracle;
 pub(crate) mod services;
 pub(crate) mod stock_agent;
 pub(crate) mod trace;
+pub(crate) mod wire;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -22,6 +24,9 @@ use tempfile::TempDir;
 
 /// Most things come within this, on a busy machine too.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// How long what is acked may take to arrive at a sink, on a busy machine too.
+pub(crate) const ARRIVES: Duration = Duration::from_secs(60);
 
 /// Runs a test: on two threads, and not longer than `seconds` (longer with a scale above 1).
 pub(crate) fn run(seconds: u64, test: impl Future<Output = Outcome<()>>) -> Outcome<()> {
@@ -119,6 +124,27 @@ impl Rig {
         let mut seen = Seen::from(1);
         reader.read_to(last, &mut seen, SOON).await?;
         Ok(seen)
+    }
+
+    /// A counter or gauge of a sink, now; 0 if it is not shown.
+    pub(crate) async fn of_sink(&self, metric: &str, sink: &str) -> Outcome<f64> {
+        Ok(self.gateway.metrics().await?.with(metric, &format!("sink=\"{sink}\"")))
+    }
+
+    /// Waits until the gateway has had so many records confirmed by a sink since its start.
+    pub(crate) async fn has_delivered(&self, sink: &str, records: u64) -> Outcome<()> {
+        let mut delivered = 0.0;
+        let waited = eventually(ARRIVES, sink, async || {
+            delivered = self.of_sink("arcgate_sink_delivered_total", sink).await?;
+            Ok((delivered >= records as f64).then_some(()))
+        });
+        waited.await.map_err(|error| format!("{error}: {delivered} of {records} records").into())
+    }
+
+    /// Waits until a sink has tried again so often.
+    pub(crate) async fn has_retried(&self, sink: &str, times: u64) -> Outcome<()> {
+        let retried = async || Ok((self.of_sink("arcgate_sink_retries_total", sink).await? >= times as f64).then_some(()));
+        eventually(ARRIVES, "more tries", retried).await
     }
 
     /// Runs `arcgate` with these arguments against this gateway's folder and settings, and waits for it.

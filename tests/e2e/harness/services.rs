@@ -48,7 +48,7 @@ impl Service {
         let words = holder.stdin.take();
         let answers = BufReader::new(holder.stdout.take().ok_or("no pipe from the holder")?);
         let mut service = Self { name, folder, holder, words, answers, line: String::new() };
-        service.line = service.ask("start")?;
+        service.restart(&[])?;
         Ok(service)
     }
 
@@ -63,9 +63,10 @@ impl Service {
         }
     }
 
-    fn restart(&mut self) -> Outcome<()> {
-        let line = self.ask("start")?;
-        self.line = line;
+    /// Starts it, with these variables for its `up.sh` beside those of [`Service::start`].
+    fn restart(&mut self, variables: &[(&str, &str)]) -> Outcome<()> {
+        let words = variables.iter().fold(String::from("start"), |words, (name, value)| format!("{words} {name}={value}"));
+        self.line = self.ask(&words)?;
         Ok(())
     }
 
@@ -107,6 +108,16 @@ impl Kafka {
         block_in_place(|| Service::start("kafka", &variables)).map(Self)
     }
 
+    /// One that tells its clients to come to `front`.
+    pub(crate) fn start_behind(front: &str) -> Outcome<Self> {
+        block_in_place(|| Service::start("kafka", &[("KAFKA_ADVERTISED", front)])).map(Self)
+    }
+
+    /// One whose data lie on a disk of this size (`64m`), which is gone when it goes.
+    pub(crate) fn start_with_disk(size: &str) -> Outcome<Self> {
+        block_in_place(|| Service::start("kafka", &[("SERVICE_DISK", size)])).map(Self)
+    }
+
     /// The one that tests share that do it no harm.
     pub(crate) fn shared() -> Outcome<&'static Self> {
         static SHARED: OnceLock<Result<Kafka, String>> = OnceLock::new();
@@ -136,7 +147,12 @@ impl Kafka {
 
     /// Starts it again, on the same folder and port, once it has been killed or stopped.
     pub(crate) fn restart(&mut self) -> Outcome<()> {
-        block_in_place(|| self.0.restart())
+        block_in_place(|| self.0.restart(&[]))
+    }
+
+    /// Its disk has this size (`128m`) from now on.
+    pub(crate) fn make_room(&mut self, size: &str) -> Outcome<()> {
+        block_in_place(|| self.0.ask(&format!("room {size}"))).map(drop)
     }
 
     /// Lets a user do something (`Write`, `Describe`, `Create`) with topics.
@@ -170,9 +186,15 @@ impl ClickHouse {
         block_in_place(|| Service::start("clickhouse", &[("CLICKHOUSE_TLS", &own)])).map(Self)
     }
 
-    /// One whose data lie on a disk of this size (`64m`), which is gone when it ends.
+    /// One of its own that tells all of an error, as a server does: it keeps a log of queries.
+    pub(crate) fn start_with_log() -> Outcome<Self> {
+        let config = [("CLICKHOUSE_CONFIG", "tests/services/clickhouse/config.xml")];
+        block_in_place(|| Service::start("clickhouse", &config)).map(Self)
+    }
+
+    /// One whose data lie on a disk of this size (`64m`), which is gone when it goes.
     pub(crate) fn start_with_disk(size: &str) -> Outcome<Self> {
-        block_in_place(|| Service::start("clickhouse", &[("CLICKHOUSE_DISK", size)])).map(Self)
+        block_in_place(|| Service::start("clickhouse", &[("SERVICE_DISK", size)])).map(Self)
     }
 
     /// The one that tests share that do it no harm.
@@ -209,7 +231,12 @@ impl ClickHouse {
 
     /// Starts it again, on the same folder and port, once it has been killed or stopped.
     pub(crate) fn restart(&mut self) -> Outcome<()> {
-        block_in_place(|| self.0.restart())
+        block_in_place(|| self.0.restart(&[]))
+    }
+
+    /// As [`ClickHouse::restart`]; from now on it asks for `name=password`.
+    pub(crate) fn restart_with_user(&mut self, user: &str) -> Outcome<()> {
+        block_in_place(|| self.0.restart(&[("CLICKHOUSE_USER", user)]))
     }
 
     /// Runs a statement and gives its answer as tab-separated text, without the last newline.

@@ -3,10 +3,10 @@
 
 use serde_json::json;
 
-use crate::clickhouse::{ARRIVES, becomes, has_exactly, rig};
+use crate::clickhouse::{becomes, has_exactly, rig};
 use crate::harness::front::{Front, Way};
 use crate::harness::services::ClickHouse;
-use crate::harness::{Outcome, Rig, SOON, events, eventually, http, logs, run};
+use crate::harness::{ARRIVES, Outcome, Rig, SOON, events, eventually, http, logs, run};
 
 /// As a server without room says.
 const NO_ROOM: Way = Way::Refuse(243, "NOT_ENOUGH_SPACE");

@@ -4,7 +4,7 @@
 The engine is the real one; this is not the HTTP handler of a server. What differs: `async_insert` is accepted but not queued; there
 is one user; no replicas, no Keeper, no `ON CLUSTER`, no native protocol.
 
-CLICKHOUSE_CONFIG names a config.xml for the engine (system.query_log and the like); CLICKHOUSE_HTTP_COMPRESSION=0 answers
+CLICKHOUSE_CONFIG names a config.xml for the engine, which must have a system.query_log; CLICKHOUSE_HTTP_COMPRESSION=0 answers
 uncompressed; CLICKHOUSE_HTTP_LOG=1 logs each request.
 
 One process owns the folder. Each request gets a connection to the engine of its own (0.2 ms), so that settings, database and
@@ -377,7 +377,7 @@ class Handler(BaseHTTPRequestHandler):
         # again, which its token makes harmless.
         if own and (error := self.rows(conn, f"SELECT code, name, last_error_message FROM system.errors WHERE query_id = '{own}'")):
             code, name, message = error[0]
-            raise ChError(f"Code: {code}. DB::Exception: {message} ({name})")
+            raise ChError(self.logged(conn, own) or f"Code: {code}. DB::Exception: {message} ({name})")
         if self.refused(conn) > refused_before:
             raise ChError("Code: 243. DB::Exception: Cannot reserve space for the rows of an insert (NOT_ENOUGH_SPACE)")
         self.reply(
@@ -392,6 +392,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def refused(self, conn):
         return int(self.rows(conn, "SELECT sum(value) FROM system.errors WHERE code IN (243, 469)")[0][0])
+
+    def logged(self, conn, query_id):
+        """All that the engine says of a query that failed, if it keeps a log: what it counts lacks where, as in which view, it happened."""
+        if not os.environ.get("CLICKHOUSE_CONFIG"):
+            return None
+        conn.query("SYSTEM FLUSH LOGS query_log")
+        found = self.rows(conn, f"SELECT exception FROM system.query_log WHERE query_id = '{query_id}' AND exception != ''")
+        return found[0][0] if found else None
 
     def own_id(self):
         """The engine's own name of the insert under way, whose connection takes no query meanwhile."""

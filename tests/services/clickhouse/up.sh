@@ -5,7 +5,6 @@
 #
 #   CLICKHOUSE_USER   "name=password" that clients have to give; without it user `default` with no password
 #   CLICKHOUSE_TLS    a file (PEM) with a key and its certificate: answers over TLS as well, on a port of its own
-#   CLICKHOUSE_DISK   the data lies on a disk of this size (as 64m), in memory, which is gone when the engine ends; needs root
 set -euo pipefail
 service=clickhouse
 . "${BASH_SOURCE[0]%/*}/../lib.sh"
@@ -20,13 +19,7 @@ tls_port=$((port + 1))
 
 user=()
 if [ -n "${CLICKHOUSE_USER:-}" ]; then user=("${CLICKHOUSE_USER%%=*}" "${CLICKHOUSE_USER#*=}"); fi
-disk=()
-if [ -n "${CLICKHOUSE_DISK:-}" ]; then
-  mkdir -p "$folder/data"
-  # In a mount namespace of its own: nobody else sees it, and nobody has to unmount it.
-  disk=(unshare --mount sh -c 'mount -t tmpfs -o "size=$0" tmpfs "$1" && shift && exec "$@"' "$CLICKHOUSE_DISK" "$folder/data")
-fi
-CLICKHOUSE_TLS_PORT=$tls_port TZ=UTC setsid "${disk[@]}" "$python" "$here/front.py" "$folder/data" "$port" "${user[@]}" >>"$folder/engine.log" 2>&1 </dev/null &
+CLICKHOUSE_TLS_PORT=$tls_port TZ=UTC setsid "$python" "$here/front.py" "$folder/data" "$port" "${user[@]}" >>"$folder/engine.log" 2>&1 </dev/null &
 echo $! >"$folder/pid"
 answers() { [ "$(python3 -c "import urllib.request as r; print(r.urlopen('http://127.0.0.1:$port/ping', timeout=2).read())" 2>/dev/null)" = "b'Ok.\\n'" ]; }
 wait_ready "$folder" "$folder/engine.log" answers

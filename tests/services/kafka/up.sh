@@ -7,6 +7,7 @@
 #                      they are given rights for (StandardAuthorizer). The first is a superuser.
 #   KAFKA_TLS          clients come over TLS; this file (PEM) has the broker's key and its certificate
 #   KAFKA_CLIENTS_CA   with KAFKA_TLS: clients show a certificate that one of these authorities (a PEM file) has signed
+#   KAFKA_ADVERTISED   where clients are told to find the broker, as address:port, if something stands before it
 #   KAFKA_HEAP         the broker's heap, default 512m
 set -euo pipefail
 service=kafka
@@ -29,7 +30,7 @@ process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$controller
 listeners=CLIENTS://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller,INTERNAL://127.0.0.1:$internal
-advertised.listeners=CLIENTS://127.0.0.1:$port,INTERNAL://127.0.0.1:$internal
+advertised.listeners=CLIENTS://${KAFKA_ADVERTISED:-127.0.0.1:$port},INTERNAL://127.0.0.1:$internal
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=INTERNAL
 listener.security.protocol.map=CLIENTS:$protocol,CONTROLLER:PLAINTEXT,INTERNAL:PLAINTEXT
