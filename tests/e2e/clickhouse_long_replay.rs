@@ -86,12 +86,19 @@ fn a_reader_that_stops_holds_no_query_at_clickhouse_and_misses_nothing() -> Outc
         let rig = filled(clickhouse, "stopped", LONG, 2).await?;
         let mut reader = Reader::follow(rig.http(), "long").await?;
         let mut seen = Seen::counting_from(1);
-        for stop in [SOME, 2 * SOME] {
+        let queries = "SELECT count() FROM system.processes WHERE query LIKE '%FROM logs WHERE step_run_id = ''long''%' \
+                       AND query NOT LIKE '%processes%' AND current_database = 'stopped'";
+        for stop in [SOME, LONG / 2] {
             reader.read_to(stop, &mut seen, SOON).await?;
-            let queries = "SELECT count() FROM system.processes WHERE query LIKE '%FROM logs WHERE step_run_id = ''long''%' \
-                           AND query NOT LIKE '%processes%' AND current_database = 'stopped'";
+            // While it reads, there is one.
+            eventually(SOON, "a query", async || {
+                reader.read_to(seen.next + 1000, &mut seen, SOON).await?;
+                Ok((clickhouse.number(queries).await? > 0).then_some(()))
+            })
+            .await?;
             eventually(SOON, "the end of the query", async || Ok((clickhouse.number(queries).await? == 0).then_some(()))).await?;
         }
+        assert!(seen.next < LONG, "all that was left to be read may have been in buffers");
         reader.read_to(LONG, &mut seen, Duration::from_secs(60)).await?;
         assert_eq!((seen.lines, seen.missing), (LONG, 0));
         Ok(())

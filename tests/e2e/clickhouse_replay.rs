@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message as Frame;
 
 use crate::harness::services::ClickHouse;
-use crate::harness::{Outcome, Reader, Rig, SOON, eventually, logs, run, within};
+use crate::harness::{Outcome, Reader, Rig, SOON, eventually, folder, logs, run, within};
 
 /// Makes text that does not shrink, so that a log has several segments.
 const NOISE: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
@@ -59,30 +59,50 @@ async fn push(rig: &Rig, step_run: &str, lines: u64) -> Outcome<u64> {
     Ok(next - 1)
 }
 
-/// Each entry of history as it came, byte for byte, and how history ended: `history_done`, or the error.
-async fn history(rig: &Rig, step_run: &str, params: Value) -> Outcome<(Vec<String>, String)> {
+/// Each chunk of history as it came, byte for byte, and how history ended: `history_done`, or the error.
+async fn chunks(rig: &Rig, step_run: &str, params: Value) -> Outcome<(Vec<String>, String)> {
     let mut reader = Reader::follow_with(rig.http(), step_run, params).await?;
     within(SOON, "history", async {
-        let mut entries = Vec::new();
+        let mut chunks = Vec::new();
         loop {
             let Some(Frame::Text(text)) = reader.frame().await? else { continue };
             let message: Value = serde_json::from_str(&text)?;
             match message["type"].as_str().unwrap_or_default() {
-                "log_chunk" => {
-                    let (_, data) = text.split_once("\"data\":[").ok_or("a chunk without data")?;
-                    entries.extend(
-                        data.trim_end_matches("]}")
-                            .split("},{\"step_run_id\"")
-                            .map(|one| one.trim_matches(['{', '}']).to_owned()),
-                    );
-                }
-                "history_done" => return Ok((entries, "history_done".into())),
-                "error" => return Ok((entries, message["error"].as_str().unwrap_or_default().to_owned())),
+                "log_chunk" => chunks.push(text.to_string()),
+                "history_done" => return Ok((chunks, "history_done".into())),
+                "error" => return Ok((chunks, message["error"].as_str().unwrap_or_default().to_owned())),
                 _ => {}
             }
         }
     })
     .await
+}
+
+/// What chunks have before their entries, and all these, byte for byte, one a line.
+fn joined(chunks: &[String]) -> Outcome<[String; 2]> {
+    const BETWEEN: &str = "},{\"step_run_id\"";
+    let mut parts = chunks.iter().map(|chunk| chunk.split_once("\"data\":[").ok_or("a chunk without data"));
+    let (head, first) = parts.next().ok_or("no chunk")??;
+    let mut entries = vec![first.strip_suffix("]}").ok_or("a chunk without an end")?];
+    for part in parts {
+        let (other_head, more) = part?;
+        assert_eq!(head, other_head);
+        entries.push(more.strip_suffix("]}").ok_or("a chunk without an end")?);
+    }
+    assert!(entries.iter().all(|entries| entries.matches(BETWEEN).count() < 200));
+    Ok([head.to_owned(), entries.join(",").replace(BETWEEN, "}\n{\"step_run_id\"")])
+}
+
+/// As [`chunks`], each entry by itself.
+async fn history(rig: &Rig, step_run: &str, params: Value) -> Outcome<(Vec<String>, String)> {
+    let (chunks, done) = chunks(rig, step_run, params).await?;
+    let mut entries = Vec::new();
+    for chunk in chunks {
+        let (_, data) = chunk.split_once("\"data\":[").ok_or("a chunk without data")?;
+        entries
+            .extend(data.trim_end_matches("]}").split("},{\"step_run_id\"").map(|one| one.trim_matches(['{', '}']).to_owned()));
+    }
+    Ok((entries, done))
 }
 
 fn without_prefix(entries: &[String]) -> Vec<&str> {
@@ -108,14 +128,17 @@ fn a_gateway_with_an_empty_store_replays_the_same_json_that_another_delivered() 
         for params in
             [json!({}), json!({ "fromLine": 1234 }), json!({ "tail": 77 }), json!({ "fromLine": 2001 }), json!({ "tail": 1700 })]
         {
-            let (local, done) = history(&first, "step", params.clone()).await?;
+            let (local, done) = chunks(&first, "step", params.clone()).await?;
             assert_eq!(done, "history_done");
-            let (archived, done) = history(&other, "step", params.clone()).await?;
+            let (archived, done) = chunks(&other, "step", params.clone()).await?;
             assert_eq!(done, "history_done");
-            assert_eq!(local.len(), archived.len(), "{params}");
-            for (local, archived) in without_prefix(&local).into_iter().zip(without_prefix(&archived)) {
+            // Where a chunk ends depends on what comes in one go, and on nothing that a reader relies on.
+            let ([head, local], [other_head, archived]) = (joined(&local)?, joined(&archived)?);
+            assert_eq!(head, other_head, "{params}");
+            for (local, archived) in local.split('\n').zip(archived.split('\n')) {
                 assert_eq!(local, archived, "{params}");
             }
+            assert_eq!(local.len(), archived.len(), "{params}");
         }
         // The log has ended there, so it ends here.
         let mut reader = Reader::follow_with(other.http(), "step", json!({ "tail": 1 })).await?;
@@ -187,6 +210,40 @@ fn with_clickhouse_down_a_reader_gets_what_is_local_and_one_clear_error() -> Out
         eventually(SOON, "history from ClickHouse", async || {
             let (_, done) = history(&here, "half", json!({})).await?;
             Ok((done == "history_done").then_some(()))
+        })
+        .await
+    })
+}
+
+#[test]
+fn a_password_that_is_changed_is_found_by_readers_of_history_without_a_restart() -> Outcome<()> {
+    run(180, async {
+        let mut clickhouse = ClickHouse::start_with_user("arc=old")?;
+        let folder = folder()?;
+        let file = folder.path().join("password");
+        std::fs::write(&file, "old\n")?;
+        let password = file.display().to_string();
+        let login = [("ARCGATE_CLICKHOUSE__USER", "arc"), ("ARCGATE_CLICKHOUSE__PASSWORD_FILE", password.as_str())];
+        let first = crate::clickhouse::rig(clickhouse.url(), "rotated", &login).await?;
+        crate::clickhouse::push(&first, "step", "p", 1, 10).await?;
+        first.has_delivered("clickhouse-logs", 10).await?;
+        // Has nothing to deliver, so that only readers ask.
+        let other = crate::clickhouse::rig(clickhouse.url(), "rotated", &login).await?;
+        let (local, _) = history(&first, "step", json!({})).await?;
+        assert_eq!(history(&other, "step", json!({})).await?, (local.clone(), "history_done".into()));
+
+        clickhouse.stop()?;
+        clickhouse.restart_with_user("arc=new")?;
+        eventually(SOON, "a word about the password", async || {
+            let (entries, error) = history(&other, "step", json!({})).await?;
+            assert!(entries.is_empty() && error != "history_done", "{entries:?}: {error}");
+            Ok(error.contains("clickhouse.password_file").then_some(()))
+        })
+        .await?;
+        std::fs::write(&file, "new\n")?;
+        eventually(SOON, "history with the new password", async || {
+            let (entries, done) = history(&other, "step", json!({})).await?;
+            Ok((done == "history_done" && entries == local).then_some(()))
         })
         .await
     })
