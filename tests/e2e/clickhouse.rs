@@ -152,7 +152,7 @@ async fn killed(phase: Before, database: &str, window: Option<u32>) -> Outcome<(
     }
     rig.gateway.kill9()?;
     let noted = cursor::saved(&rig, LINES)?;
-    assert_eq!(noted, cursor::Saved { under_way: 1, ..before }, "where the batch ends, and not that it has arrived");
+    assert!(noted.is_under_way_since(before), "where the batch ends, and not that it has arrived: {noted:?}");
     front.set(Way::Pass);
     rig.gateway.restart().await?;
     push(&rig, "after", "pipeline", 1, 50).await?;

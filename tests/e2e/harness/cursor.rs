@@ -18,6 +18,13 @@ pub(crate) struct Saved {
     pub(crate) under_way: usize,
 }
 
+impl Saved {
+    /// Something may have been sent, and nothing has been confirmed since `before`.
+    pub(crate) fn is_under_way_since(self, before: Self) -> bool {
+        self.cursor == before.cursor && self.under_way > 0
+    }
+}
+
 /// The cursor's file of that sink.
 fn file(rig: &Rig, sink: &str) -> PathBuf {
     rig.data().join("sinks").join(sink)
