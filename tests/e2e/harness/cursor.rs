@@ -18,6 +18,13 @@ pub(crate) struct Saved {
     pub(crate) under_way: usize,
 }
 
+impl Saved {
+    /// Something may have been sent, and nothing has been confirmed since `before`.
+    pub(crate) fn is_under_way_since(self, before: Self) -> bool {
+        self.cursor == before.cursor && self.under_way > 0
+    }
+}
+
 /// The cursor's file of that sink.
 fn file(rig: &Rig, sink: &str) -> PathBuf {
     rig.data().join("sinks").join(sink)
@@ -40,10 +47,10 @@ pub(crate) async fn is_under_way(rig: &Rig, sink: &str) -> Outcome<Saved> {
     eventually(ARRIVES, "a batch under way", async || Ok(Some(saved(rig, sink)?).filter(|saved| saved.under_way > 0))).await
 }
 
-/// Waits until the sink has delivered something after `before` and saved that, and has nothing under way.
-pub(crate) async fn has_moved(rig: &Rig, sink: &str, before: Saved) -> Outcome<Saved> {
-    let at_rest = |saved: &Saved| saved.under_way == 0 && saved.cursor > before.cursor;
-    eventually(ARRIVES, "the cursor to move", async || Ok(Some(saved(rig, sink)?).filter(at_rest))).await
+/// Waits until the sink has had so many records confirmed since the gateway's start, and has saved that; nothing is under way then.
+pub(crate) async fn has_noted(rig: &Rig, sink: &str, records: u64) -> Outcome<Saved> {
+    rig.has_delivered(sink, records).await?;
+    eventually(ARRIVES, "the cursor to be saved", async || Ok(Some(saved(rig, sink)?).filter(|saved| saved.under_way == 0))).await
 }
 
 /// From now on the disk takes nothing more that is written to the file of that sink's cursor: what is confirmed cannot be noted. It
