@@ -3,7 +3,7 @@
 use arcgate_api::agent::v1 as agent;
 
 use super::error::{Failure, Refusal};
-use super::handout::Fetch;
+use super::handout::{Fetch, Offered, Wish};
 use super::report::Report;
 use super::rows::Loaded;
 use super::schedules::ScmEvent;
@@ -45,6 +45,8 @@ pub(crate) enum Command {
         seq: i64,
     },
     Pipeline(crate::pipelines::Write),
+    Agent(crate::agents::Write),
+    Offer(Vec<Wish>),
     Tick,
 }
 
@@ -89,6 +91,8 @@ pub(crate) enum Answer {
     /// The id of a new attempt.
     Again(String),
     Pipeline(crate::pipelines::Written),
+    Agent(crate::agents::Written),
+    Offered(Vec<Offered>),
 }
 
 impl Turn<'_> {
@@ -124,6 +128,8 @@ impl Turn<'_> {
                 sqlx::query("DELETE FROM t_outbox WHERE seq <= $1").bind(*seq).execute(&mut *self.connection).await?;
             }
             Command::Pipeline(write) => return Ok(Answer::Pipeline(crate::pipelines::write(self, write).await?)),
+            Command::Agent(write) => return Ok(Answer::Agent(crate::agents::write(self, write).await?)),
+            Command::Offer(wishes) => return Ok(Answer::Offered(self.offer(wishes).await?)),
             Command::Tick => self.tick().await?,
         }
         Ok(Answer::Done)

@@ -78,6 +78,8 @@ pub struct JobRow {
     pub started: Option<Millis>,
     /// When it ended.
     pub ended: Option<Millis>,
+    /// The agent that its steps go to, since the files of the earlier ones are there; empty: none yet, or that one is lost.
+    pub agent_id: String,
     pub(super) lock: Option<KeptLock>,
 }
 
@@ -128,13 +130,13 @@ struct KeptStep {
 }
 
 /// Whether a status is an end.
-pub(super) fn is_over(status: StepRunStatus) -> bool {
+pub(crate) fn is_over(status: StepRunStatus) -> bool {
     use StepRunStatus as S;
     matches!(status, S::Success | S::Failed | S::Cancelled | S::Timeout | S::Skipped)
 }
 
 /// Whether a run's status is an end.
-pub(super) fn run_is_over(status: PipelineStatus) -> bool {
+pub(crate) fn run_is_over(status: PipelineStatus) -> bool {
     matches!(status, PipelineStatus::Success | PipelineStatus::Failed | PipelineStatus::Cancelled)
 }
 
@@ -152,6 +154,7 @@ impl Loaded {
             error: String::new(),
             started: None,
             ended: None,
+            agent_id: String::new(),
             lock: None,
         });
         let jobs = jobs.collect();
@@ -231,6 +234,7 @@ impl JobRow {
             error: row.text("error_message")?,
             started: row.maybe_number("start_time")?,
             ended: row.maybe_number("end_time")?,
+            agent_id: row.text("agent_id")?,
             lock: lock.map(|key| KeptLock { key, order, held }),
         })
     }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use arcgate_api::agent::v1::AgentStatus;
 use sqlx::AnyConnection;
 
 use super::error::{Failure, Refusal};
@@ -10,8 +11,9 @@ use super::event::{self, Event};
 use super::id;
 use super::rows::Loaded;
 use super::state::State;
-use super::update::{Moved, Update};
+use super::update::{AgentMoved, Moved, Update};
 use crate::Millis;
+use crate::agents::AgentRow;
 use crate::db::DbError;
 use crate::plan::Input;
 
@@ -107,6 +109,25 @@ impl Turn<'_> {
     pub(super) async fn tell(&mut self, loaded: &Loaded, what: Moved) -> Result<(), DbError> {
         let update = self.update(loaded, what);
         if let Some(event) = event::of(&update, &loaded.spec) {
+            self.send(&event).await?;
+        }
+        self.updates.push(update);
+        Ok(())
+    }
+
+    /// Notes a change of an agent, with its event.
+    pub(crate) async fn tell_agent(
+        &mut self,
+        what: AgentMoved,
+        from: AgentStatus,
+        agent: &AgentRow,
+        reason: &str,
+    ) -> Result<(), DbError> {
+        let none: Arc<str> = Arc::from("");
+        let moved = Moved::Agent { what, from, agent: Arc::new(agent.clone()), reason: Arc::from(reason) };
+        let (seq, at) = (self.next_seq(), self.now);
+        let update = Update { seq, at, run_id: none.clone(), pipeline_id: none.clone(), namespace: none, what: moved };
+        if let Some(event) = event::of_agent(&update, what, agent, reason) {
             self.send(&event).await?;
         }
         self.updates.push(update);

@@ -154,7 +154,6 @@ impl Loaded {
                     updated_at = $14 WHERE job_run_id = $1";
         let row = &self.jobs[job];
         let lock = row.lock.as_ref();
-        let agent = self.steps[job].iter().rev().map(|step| &*step.agent_id).find(|agent| !agent.is_empty());
         sqlx::query(text)
             .bind(&*row.job_run_id)
             .bind(i64::from(i32::from(row.status)))
@@ -168,7 +167,7 @@ impl Loaded {
             .bind(lock.map(|lock| &*lock.key))
             .bind(lock.map_or(0, |lock| lock.order))
             .bind(lock.map_or(0, |lock| i64::from(lock.held)))
-            .bind(agent.unwrap_or_default())
+            .bind(&*row.agent_id)
             .bind(now)
             .execute(connection)
             .await?;
