@@ -148,7 +148,7 @@ impl Channels {
         self.lock().keys().cloned().collect()
     }
 
-    fn is_open(&self, agent_id: &str) -> bool {
+    pub(crate) fn is_open(&self, agent_id: &str) -> bool {
         self.lock().contains_key(agent_id)
     }
 

@@ -230,7 +230,7 @@ impl Turn<'_> {
         let row = self.agent(agent_id).await?;
         let row = self.begins(row, &returner.who).await?;
         // Its processes went with it. What it was given and did not start is its own until the lease ends.
-        self.settle(agent_id, &[], self.now).await.map_err(Failure::after_writing)?;
+        self.settle(agent_id, &[], self.now.saturating_add(1)).await.map_err(Failure::after_writing)?;
         Ok(row)
     }
 

@@ -56,9 +56,15 @@ impl Bench {
         self.restart_with(Points::default()).await;
     }
 
-    async fn restart_with(&mut self, points: Points) {
+    pub(crate) async fn kill(&mut self) {
         self.task.abort();
-        let _ = (&mut self.task).await;
+        if !self.task.is_finished() {
+            let _ = (&mut self.task).await;
+        }
+    }
+
+    async fn restart_with(&mut self, points: Points) {
+        self.kill().await;
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         // A server notices a moment later that the killed engine's connection is gone.
         for _ in 0..500 {
