@@ -10,6 +10,7 @@
 //! | `trigger`, `schedules` | runs begin: by hand, by cron, by an event |
 //! | `handout`, `report` | steps go out to agents with a lease; what agents say counts by a rule |
 //! | `lost` | where a job stays, and what is lost with an agent |
+//! | `steprun` | step runs that are made on their own, changed, removed |
 //! | `feed` | the event log: the relay of the outbox, the cursor over accepted events |
 //! | `watching` | a snapshot, then each change |
 
@@ -36,6 +37,7 @@ pub(crate) mod rows;
 mod schedules;
 pub(crate) mod specs;
 pub(crate) mod state;
+mod steprun;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tick;
@@ -58,6 +60,7 @@ pub use self::report::{JobReport, Report};
 pub(crate) use self::rows::is_over;
 pub use self::rows::{JobRow, RunRow, StepRow};
 pub use self::schedules::ScmEvent;
+pub(crate) use self::steprun::OfStepRun;
 pub use self::trigger::{MAX_REQUEST_ID_BYTES, Trigger, Triggered};
 pub use self::update::{AgentMoved, Moved, Update};
 pub use self::watching::{Seen, Snapshot, Watcher};
@@ -205,6 +208,14 @@ impl Engine {
     pub(crate) async fn offer(&self, wishes: Vec<Wish>) -> Result<Vec<Offered>, EngineError> {
         match self.ask(Command::Offer(wishes)).await? {
             Answer::Offered(offered) => Ok(offered),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Makes, changes or removes a step run. Its id.
+    pub(crate) async fn step_run(&self, what: OfStepRun) -> Result<String, EngineError> {
+        match self.ask(Command::StepRun(Box::new(what))).await? {
+            Answer::Again(id) => Ok(id),
             other => Err(unexpected(&other)),
         }
     }

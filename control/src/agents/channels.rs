@@ -7,11 +7,13 @@
 //! Each channel has a bounded queue. An agent that does not read is cut off; when it comes again it hears again of what it has.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arcgate_api::agent::v1 as pb;
+#[expect(clippy::disallowed_types, reason = "held for a look-up or a try_send; logs do not come this way")]
+use parking_lot::Mutex;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
@@ -68,6 +70,7 @@ struct Open {
 /// The open channels, by agent.
 #[derive(Debug)]
 pub(crate) struct Channels {
+    #[expect(clippy::disallowed_types, reason = "see above")]
     open: Mutex<HashMap<String, Open>>,
     asked: mpsc::Sender<Asked>,
     numbers: AtomicU64,
@@ -96,12 +99,7 @@ impl Held {
 impl Channels {
     pub(super) fn new() -> (Self, mpsc::Receiver<Asked>) {
         let (asked, receiver) = mpsc::channel(ASKED);
-        (Self { open: Mutex::default(), asked, numbers: AtomicU64::new(1) }, receiver)
-    }
-
-    /// No step of what is done under the lock can be left half done, so that a panic elsewhere is no reason to stop.
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Open>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        (Self { open: Default::default(), asked, numbers: AtomicU64::new(1) }, receiver)
     }
 
     /// Opens an agent's channel; one that it had open before is closed. The first message tells the settings.
@@ -113,7 +111,7 @@ impl Channels {
         // The queue is empty.
         let _ = down.try_send(Down::Config { most: allowed });
         let open = Open { number, down: down.clone(), close, allowed };
-        if let Some(old) = self.lock().insert(row.agent_id.clone(), open) {
+        if let Some(old) = self.open.lock().insert(row.agent_id.clone(), open) {
             let why = format!("agent {} opened another channel, which takes this one's place", row.agent_id);
             let _ = old.close.send(Status::aborted(why));
         }
@@ -128,7 +126,7 @@ impl Channels {
 
     /// Closes a channel, if it is still that one.
     pub(crate) fn close(&self, agent_id: &str, number: u64, why: Option<Status>) {
-        let mut open = self.lock();
+        let mut open = self.open.lock();
         if open.get(agent_id).is_some_and(|open| open.number == number)
             && let Some(open) = open.remove(agent_id)
             && let Some(why) = why
@@ -139,21 +137,21 @@ impl Channels {
 
     /// Closes whatever channel an agent has open.
     fn cut_off(&self, agent_id: &str, why: Status) {
-        if let Some(open) = self.lock().remove(agent_id) {
+        if let Some(open) = self.open.lock().remove(agent_id) {
             let _ = open.close.send(why);
         }
     }
 
     fn agents(&self) -> Vec<String> {
-        self.lock().keys().cloned().collect()
+        self.open.lock().keys().cloned().collect()
     }
 
     pub(crate) fn is_open(&self, agent_id: &str) -> bool {
-        self.lock().contains_key(agent_id)
+        self.open.lock().contains_key(agent_id)
     }
 
     fn send(&self, agent_id: &str, down: Down) {
-        let full = match self.lock().get(agent_id) {
+        let full = match self.open.lock().get(agent_id) {
             Some(open) => matches!(open.down.try_send(down), Err(mpsc::error::TrySendError::Full(_))),
             None => false,
         };
@@ -165,7 +163,7 @@ impl Channels {
     }
 
     fn settings(&self, agent: &AgentRow) {
-        let mut open = self.lock();
+        let mut open = self.open.lock();
         let Some(open) = open.get_mut(&agent.agent_id).filter(|open| open.allowed != agent.allowed_step_runs) else { return };
         // A full queue is found by the next message.
         if open.down.try_send(Down::Config { most: agent.allowed_step_runs }).is_ok() {

@@ -1,8 +1,6 @@
 //! Tokens: of what they are made, and what is kept of them. A token is 160 bits of chance or more, so that its SHA-256 is enough to keep:
 //! nobody can find it by trying.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest as _, Sha256};
 use sqlx::Row as _;
 
@@ -12,6 +10,7 @@ use crate::Millis;
 use crate::db::DbError;
 use crate::db::row::Columns as _;
 use crate::engine::EngineError;
+use crate::engine::specs::hex;
 
 /// A registration token to be.
 #[derive(Debug, Clone, Default)]
@@ -24,14 +23,6 @@ pub struct NewRegistrationToken {
     pub expires_at: Option<Millis>,
     /// How many agents it lets in; 0: any number.
     pub max_uses: u32,
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 /// What is kept of a token.

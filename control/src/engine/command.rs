@@ -7,6 +7,7 @@ use super::handout::{Fetch, Offered, Wish};
 use super::report::Report;
 use super::rows::Loaded;
 use super::schedules::ScmEvent;
+use super::steprun::OfStepRun;
 use super::trigger::{Trigger, Triggered};
 use super::turn::Turn;
 use crate::plan::{Input, StepIndex, What};
@@ -47,6 +48,7 @@ pub(crate) enum Command {
     Pipeline(crate::pipelines::Write),
     Agent(crate::agents::Write),
     Offer(Vec<Wish>),
+    StepRun(Box<OfStepRun>),
     Tick,
 }
 
@@ -88,7 +90,7 @@ pub(crate) enum Answer {
     Given(Vec<agent::StepRun>),
     /// Whether a report changed something.
     Reported(bool),
-    /// The id of a new attempt.
+    /// The id of a new attempt, or of the step run that something was done to.
     Again(String),
     Pipeline(crate::pipelines::Written),
     Agent(crate::agents::Written),
@@ -130,6 +132,7 @@ impl Turn<'_> {
             Command::Pipeline(write) => return Ok(Answer::Pipeline(crate::pipelines::write(self, write).await?)),
             Command::Agent(write) => return Ok(Answer::Agent(crate::agents::write(self, write).await?)),
             Command::Offer(wishes) => return Ok(Answer::Offered(self.offer(wishes).await?)),
+            Command::StepRun(what) => return Ok(Answer::Again(self.step_run(what).await?)),
             Command::Tick => self.tick().await?,
         }
         Ok(Answer::Done)

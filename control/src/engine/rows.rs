@@ -12,7 +12,7 @@ use sqlx::any::AnyRow;
 use crate::Millis;
 use crate::db::DbError;
 use crate::db::row::{Columns as _, json};
-use crate::plan::{Cause, Job, Plan, Record, Run, Step, StepState};
+use crate::plan::{Cause, Job, Plan, Record, Run, Step, StepIndex, StepState};
 
 mod save;
 
@@ -175,7 +175,7 @@ impl Loaded {
         let Some(head) = head.fetch_optional(&mut *connection).await? else { return Ok(None) };
         let spec = specs.get(connection, &head.text("definition_id")?).await?;
         let cause = Cause { variables: head.object("env")?, branch: head.text("branch")?, event: head.text("event")? };
-        let plan = Plan::new(&spec, &cause).map_err(|error| DbError::Corrupt(format!("run {run_id}: {error}")))?;
+        let mut plan = Plan::new(&spec, &cause).map_err(|error| DbError::Corrupt(format!("run {run_id}: {error}")))?;
         let job_rows = sqlx::query("SELECT * FROM t_job_run WHERE pipeline_run_id = $1 ORDER BY job_index").bind(run_id);
         let job_rows = job_rows.fetch_all(&mut *connection).await?;
         let step_rows = "SELECT * FROM t_step_run WHERE pipeline_run_id = $1 AND is_current = 1 ORDER BY job_index, step_index";
@@ -188,12 +188,19 @@ impl Loaded {
         }
         let mut steps: Vec<Vec<StepRow>> = vec![Vec::new(); jobs.len()];
         for row in &step_rows {
-            let job = row.index("job_index")?;
-            let place = record.jobs.get_mut(job).zip(steps.get_mut(job));
-            let Some((job, rows)) = place else { return Err(DbError::Corrupt(format!("run {run_id} has no job {job}"))) };
+            let job_index = row.index("job_index")?;
+            let place = record.jobs.get_mut(job_index).zip(steps.get_mut(job_index));
+            let Some((job, rows)) = place else {
+                return Err(DbError::Corrupt(format!("run {run_id} has no job {job_index}")));
+            };
             let kept: KeptStep = row.object("state")?;
             let read = StepRow::read(row)?;
             job.steps.push(Step { state: kept.state, attempt: read.step_run_id.clone(), number: read.number, tries: kept.tries });
+            // Somebody gave it another limit than the definition's.
+            let place = StepIndex { job: job_index, step: rows.len() };
+            if spec.jobs.get(place.job).and_then(|job| job.steps.get(place.step)).is_some_and(|of| of.timeout != read.timeout) {
+                plan.limit(place, &read.timeout);
+            }
             rows.push(read);
         }
         let run = Run::restore(Arc::new(plan), record).map_err(|error| DbError::Corrupt(format!("run {run_id}: {error}")))?;

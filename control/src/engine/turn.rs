@@ -101,15 +101,17 @@ impl Turn<'_> {
             run_id: Arc::from(&*loaded.head.run_id),
             pipeline_id: Arc::from(&*loaded.head.pipeline_id),
             namespace: Arc::from(&*loaded.spec.namespace),
+            event_id: None,
             what,
         }
     }
 
     /// Notes a change, with its event.
     pub(super) async fn tell(&mut self, loaded: &Loaded, what: Moved) -> Result<(), DbError> {
-        let update = self.update(loaded, what);
+        let mut update = self.update(loaded, what);
         if let Some(event) = event::of(&update, &loaded.spec) {
             self.send(&event).await?;
+            update.event_id = Some(event.event_id.into());
         }
         self.updates.push(update);
         Ok(())
@@ -126,9 +128,11 @@ impl Turn<'_> {
         let none: Arc<str> = Arc::from("");
         let moved = Moved::Agent { what, from, agent: Arc::new(agent.clone()), reason: Arc::from(reason) };
         let (seq, at) = (self.next_seq(), self.now);
-        let update = Update { seq, at, run_id: none.clone(), pipeline_id: none.clone(), namespace: none, what: moved };
+        let (run_id, pipeline_id) = (none.clone(), none.clone());
+        let mut update = Update { seq, at, run_id, pipeline_id, namespace: none, event_id: None, what: moved };
         if let Some(event) = event::of_agent(&update, what, agent, reason) {
             self.send(&event).await?;
+            update.event_id = Some(event.event_id.into());
         }
         self.updates.push(update);
         Ok(())

@@ -23,6 +23,8 @@ pub struct Update {
     pub pipeline_id: Arc<str>,
     /// The namespace of the run's definition.
     pub namespace: Arc<str>,
+    /// The id of its event, if it has one.
+    pub event_id: Option<Arc<str>>,
     /// What.
     pub what: Moved,
 }

@@ -6,6 +6,7 @@ use crate::db::DbError;
 use crate::engine::{EngineError, Refusal};
 
 /// The status of what the engine refused or could not do.
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 pub(super) fn status(why: EngineError) -> Status {
     let message = why.to_string();
     match why {

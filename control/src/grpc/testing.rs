@@ -8,6 +8,8 @@ use arcgate_api::agent::v1 as pb;
 use arcgate_api::agent::v1::agent_service_client::AgentServiceClient;
 use arcgate_api::agent::v1::agent_service_server::AgentServiceServer;
 use arcgate_api::steprun::v1::StepRunStatus;
+use arcgate_api::steprun::v1::step_run_service_client::StepRunServiceClient;
+use arcgate_api::steprun::v1::step_run_service_server::StepRunServiceServer;
 use arcgate_api::stream::v1 as stream;
 use arcgate_api::stream::v1::stream_service_client::StreamServiceClient;
 use arcgate_api::stream::v1::stream_service_server::StreamServiceServer;
@@ -18,7 +20,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Status, Streaming};
 
-use super::{AgentCalls, StreamCalls};
+use super::{AgentCalls, StepRunCalls, StreamCalls};
 use crate::agents::{AgentSettings, Agents, Caller, NewRegistrationToken, Role};
 use crate::engine::tests::Bench;
 
@@ -76,6 +78,7 @@ impl Place {
         let address = listener.local_addr().unwrap();
         let server = Server::builder()
             .add_service(AgentServiceServer::with_interceptor(AgentCalls::new(agents.clone()), known))
+            .add_service(StepRunServiceServer::with_interceptor(StepRunCalls::new(bench.engine.clone()), known))
             .add_service(StreamServiceServer::with_interceptor(StreamCalls::new(agents.clone()), known));
         let server = tokio::spawn(async move {
             server.serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true))).await.unwrap();
@@ -113,6 +116,11 @@ impl Place {
     /// AgentService, called by `who`: `agent ID`, `user ROLE`, `stock agent` or nobody.
     pub(super) fn calls(&self, who: &str) -> AgentServiceClient<Client<Channel>> {
         AgentServiceClient::with_interceptor(self.channel.clone(), Signed(who.to_owned()))
+    }
+
+    /// StepRunService, called by `who`.
+    pub(super) fn step_runs(&self, who: &str) -> StepRunServiceClient<Client<Channel>> {
+        StepRunServiceClient::with_interceptor(self.channel.clone(), Signed(who.to_owned()))
     }
 
     /// StreamService, called by `who`.

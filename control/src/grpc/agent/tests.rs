@@ -197,7 +197,7 @@ async fn heartbeats_keep_an_agent_and_silence_loses_it_and_what_it_had_started()
         assert_eq!(place.bench.number("SELECT COUNT(*) FROM t_agent WHERE status = 2").await, 0);
         done!(place, &format!("agent {y}"), heartbeat, heartbeat(&y));
         place.bench.pass(1).await;
-        assert_eq!(place.bench.texts("SELECT agent_id FROM t_agent WHERE status = 2").await, [x.clone()]);
+        assert_eq!(place.bench.texts("SELECT agent_id FROM t_agent WHERE status = 2").await, std::slice::from_ref(&x));
         let again = place.fetch(&y, 1).await.remove(0).step_run_id;
         assert!(again != step && place.report(&y, &again, S::Running).await.unwrap());
         // The lost agent is back: it is told that its step run is over, and the other one's is not touched.

@@ -276,12 +276,12 @@ async fn an_agent_that_does_not_read_is_cut_off_and_its_step_runs_go_to_others()
     let (x, y) = (place.agent(&[("name", "x")], 2_000).await, place.agent(&[("name", "y")], 2_000).await);
     let mut deaf = open(&place, Over::Connect, &x).await;
     // Each is larger than what a connection holds back.
-    let script = "x".repeat(20_000);
+    let script = "x".repeat(80_000);
     let jobs: Vec<_> =
         (0..4).map(|job| format!("{{name: j{job}, steps: [{{name: s, uses: shell, args: {{script: {script}}}}}]}}")).collect();
     let text = format!("jobs: [{}]", jobs.join(", "));
     let pipeline = place.bench.pipeline(&text).await;
-    for _ in 0..80 {
+    for _ in 0..85 {
         place.bench.trigger(&pipeline).await;
     }
     eventually(async || !place.agents.channels().is_open(&x)).await;
