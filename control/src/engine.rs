@@ -214,7 +214,7 @@ impl Engine {
 
     /// Makes, changes or removes a step run. Its id.
     pub(crate) async fn step_run(&self, what: OfStepRun) -> Result<String, EngineError> {
-        match self.ask(Command::StepRun(Box::new(what))).await? {
+        match self.ask(Command::StepRun(what)).await? {
             Answer::Again(id) => Ok(id),
             other => Err(unexpected(&other)),
         }

@@ -72,6 +72,16 @@ impl Agents {
         self.done(Write::RevokeToken { hash: hash(token) }).await
     }
 
+    /// Makes a token for people or scripts. It is told this once and kept nowhere.
+    ///
+    /// # Errors
+    /// If the control plane cannot do anything now.
+    pub async fn new_api_token(&self, name: &str, role: Role, expires_at: Option<Millis>) -> Result<String, EngineError> {
+        let token = format!("arc_{}", hex(&rand::random::<[u8; 20]>()));
+        self.done(Write::NewApiToken { hash: hash(&token), name: name.to_owned(), role, expires_at }).await?;
+        Ok(token)
+    }
+
     /// Whose bearer token this is: an agent's own or one for people and scripts; absent: nobody's.
     ///
     /// # Errors
@@ -86,12 +96,9 @@ impl Agents {
         let found = "SELECT name, role FROM t_api_token WHERE token_hash = $1 AND is_active = 1 \
                      AND (expires_at IS NULL OR expires_at > $2)";
         let Some(row) = sqlx::query(found).bind(hash(token)).bind(now).fetch_optional(&mut *read).await? else { return Ok(None) };
-        let role = match &*row.text("role")? {
-            "viewer" => Role::Viewer,
-            "operator" => Role::Operator,
-            "admin" => Role::Admin,
-            other => return Err(DbError::Corrupt(format!("t_api_token has a role that nobody knows: {other}"))),
-        };
+        let word = row.text("role")?;
+        let role = Role::of_word(&word);
+        let role = role.ok_or_else(|| DbError::Corrupt(format!("t_api_token has a role that nobody knows: {word}")))?;
         Ok(Some(Caller::User { name: row.text("name")?, role }))
     }
 }

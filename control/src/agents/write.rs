@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use arcgate_api::agent::v1::AgentStatus;
 
+use super::caller::Role;
 use super::row::AgentRow;
 use crate::Millis;
 use crate::db::DbError;
@@ -41,6 +42,13 @@ pub(crate) enum Write {
     NewToken(Box<NewToken>),
     RevokeToken {
         hash: String,
+    },
+    /// A token for people or scripts.
+    NewApiToken {
+        hash: String,
+        name: String,
+        role: Role,
+        expires_at: Option<Millis>,
     },
     /// An agent asks for work.
     Fetch {
@@ -135,6 +143,13 @@ pub(crate) async fn write(turn: &mut Turn<'_>, write: &Write) -> Result<Written,
             turn.allow(agent_id, *enabled, *allowed).await.map(|row| Written::Agent(Box::new(row), now))
         }
         Write::NewToken(token) => turn.new_token(token).await.map(|()| Written::Done(true)),
+        Write::NewApiToken { hash, name, role, expires_at } => {
+            let text = "INSERT INTO t_api_token (token_hash, name, role, created_by, expires_at, is_active, created_at, updated_at) \
+                        VALUES ($1, $2, $3, '', $4, 1, $5, $5) ON CONFLICT (token_hash) DO NOTHING";
+            let insert = sqlx::query(text).bind(&**hash).bind(&**name).bind(role.word()).bind(*expires_at).bind(now);
+            insert.execute(&mut *turn.connection).await?;
+            Ok(Written::Done(true))
+        }
         Write::RevokeToken { hash } => {
             let text = "UPDATE t_registration_token SET is_active = 0, updated_at = $2 WHERE token_hash = $1 AND is_active = 1";
             let done = sqlx::query(text).bind(&**hash).bind(now).execute(&mut *turn.connection).await?;

@@ -48,7 +48,7 @@ pub(crate) enum Command {
     Pipeline(crate::pipelines::Write),
     Agent(crate::agents::Write),
     Offer(Vec<Wish>),
-    StepRun(Box<OfStepRun>),
+    StepRun(OfStepRun),
     Tick,
 }
 

@@ -16,7 +16,7 @@ use crate::{duration, pipelines};
 pub(crate) enum OfStepRun {
     /// A run of a pipeline that is this one step, beside the pipeline's definition. The definition is valid and has one job with one
     /// step.
-    Create { trigger: Trigger, spec: Spec },
+    Create(Box<(Trigger, Spec)>),
     /// Other environment or another time limit, for one that is not handed out yet. Its later attempts have them too.
     Update { step_run_id: String, env: HashMap<String, String>, timeout: String },
     /// An attempt that another one has followed is removed.
@@ -27,7 +27,7 @@ impl Turn<'_> {
     /// The id of the step run.
     pub(super) async fn step_run(&mut self, what: &OfStepRun) -> Result<String, Failure> {
         match what {
-            OfStepRun::Create { trigger, spec } => self.create_step_run(trigger, spec).await,
+            OfStepRun::Create(of) => self.create_step_run(&of.0, &of.1).await,
             OfStepRun::Update { step_run_id, env, timeout } => {
                 self.update_step_run(step_run_id, env, timeout).await?;
                 Ok(step_run_id.clone())

@@ -89,7 +89,7 @@ impl StepRunCalls {
         }
         let trigger = Trigger { pipeline_id: asked.pipeline_id.clone(), triggered_by: who, ..Trigger::default() };
         let spec = one_step(asked)?;
-        Ok(("created", self.engine.step_run(OfStepRun::Create { trigger, spec }).await?))
+        Ok(("created", self.engine.step_run(OfStepRun::Create(Box::new((trigger, spec)))).await?))
     }
 
     async fn update(&self, asked: pb::UpdateStepRunRequest) -> Result<(&'static str, ()), EngineError> {

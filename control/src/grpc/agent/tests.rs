@@ -73,6 +73,19 @@ async fn a_registration_token_lets_in_as_many_agents_as_it_says_and_only_its_has
 }
 
 #[tokio::test]
+async fn a_token_for_people_says_who_they_are_and_what_they_may_until_it_expires() {
+    for place in Place::all().await {
+        let token = place.agents.new_api_token("ann", Role::Operator, Some(1_000)).await.unwrap();
+        let ann = Caller::User { name: "ann".into(), role: Role::Operator };
+        assert_eq!(place.agents.whose(&token, 999).await.unwrap(), Some(ann));
+        assert_eq!(place.agents.whose(&token, 1_000).await.unwrap(), None);
+        assert_eq!(place.agents.whose("arc_00", 0).await.unwrap(), None);
+        let kept = place.bench.texts("SELECT token_hash FROM t_api_token").await.remove(0);
+        assert_eq!(place.agents.whose(&kept, 0).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
 async fn an_unknown_a_revoked_and_an_expired_registration_token_let_nobody_in() {
     let place = Place::one().await;
     assert_eq!(refused!(place, "", register, register("art_00")), Code::Unauthenticated);

@@ -263,9 +263,9 @@ impl Subject for Runs {
         let mut namespaces = HashMap::new();
         for row in &rows {
             let id = row.text("definition_id")?;
-            if !namespaces.contains_key(&id) {
-                let namespace = crate::engine::specs::load(read, &id).await?.namespace;
-                namespaces.insert(id, namespace);
+            if let std::collections::hash_map::Entry::Vacant(place) = namespaces.entry(id) {
+                let namespace = crate::engine::specs::load(read, place.key()).await?.namespace;
+                place.insert(namespace);
             }
         }
         let read_row = |row: &AnyRow| {
