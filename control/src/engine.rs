@@ -9,6 +9,8 @@
 //! | `state` | what is kept in memory: the queue of ready steps, due times, leases, keys, triggers; all of it read anew at the start |
 //! | `trigger`, `schedules` | runs begin: by hand, by cron, by an event |
 //! | `handout`, `report` | steps go out to agents with a lease; what agents say counts by a rule |
+//! | `lost` | where a job stays, and what is lost with an agent |
+//! | `steprun` | step runs that are made on their own, changed, removed |
 //! | `feed` | the event log: the relay of the outbox, the cursor over accepted events |
 //! | `watching` | a snapshot, then each change |
 
@@ -28,14 +30,16 @@ mod feed;
 mod handout;
 mod id;
 mod locks;
+mod lost;
 mod ready;
 mod report;
 pub(crate) mod rows;
 mod schedules;
 pub(crate) mod specs;
-mod state;
+pub(crate) mod state;
+mod steprun;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tick;
 mod trigger;
 pub(crate) mod turn;
@@ -51,11 +55,14 @@ pub use self::error::{EngineError, Refusal};
 pub use self::event::Event;
 pub use self::feed::{Accepted, EventFeed, EventLog, LogError, Portion};
 pub use self::handout::{Fetch, LEASE};
-pub use self::report::Report;
+pub(crate) use self::handout::{MOST_AT_ONCE, Offered, Wish};
+pub use self::report::{JobReport, Report};
+pub(crate) use self::rows::is_over;
 pub use self::rows::{JobRow, RunRow, StepRow};
 pub use self::schedules::ScmEvent;
+pub(crate) use self::steprun::OfStepRun;
 pub use self::trigger::{MAX_REQUEST_ID_BYTES, Trigger, Triggered};
-pub use self::update::{Moved, Update};
+pub use self::update::{AgentMoved, Moved, Update};
 pub use self::watching::{Seen, Snapshot, Watcher};
 use self::worker::{Points, Request, Worker};
 
@@ -107,7 +114,7 @@ impl Engine {
         self.seq.clone()
     }
 
-    async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         self.requests.closed().await;
     }
 
@@ -195,6 +202,22 @@ impl Engine {
     /// If the engine cannot do anything.
     pub async fn agent_lost(&self, agent_id: &str, reason: &str) -> Result<(), EngineError> {
         self.do_it(Command::AgentLost { agent_id: agent_id.to_owned(), reason: reason.to_owned() }).await
+    }
+
+    /// Gives work to agents on channels.
+    pub(crate) async fn offer(&self, wishes: Vec<Wish>) -> Result<Vec<Offered>, EngineError> {
+        match self.ask(Command::Offer(wishes)).await? {
+            Answer::Offered(offered) => Ok(offered),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Makes, changes or removes a step run. Its id.
+    pub(crate) async fn step_run(&self, what: OfStepRun) -> Result<String, EngineError> {
+        match self.ask(Command::StepRun(what)).await? {
+            Answer::Again(id) => Ok(id),
+            other => Err(unexpected(&other)),
+        }
     }
 
     async fn accept(&self, events: Vec<ScmEvent>, after: Option<String>, next: String) -> Result<(), EngineError> {

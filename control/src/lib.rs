@@ -17,11 +17,13 @@
 //!
 //! | module | what it does |
 //! |---|---|
+//! | [`agents`] | agents: who is there, what they are given, what they say |
 //! | [`db`] | SQLite or PostgreSQL, one text of SQL |
 //! | [`engine`] | drives runs: each request one transaction, with its events |
 //! | [`pipelines`] | pipelines and the revisions of their definitions |
 //! | [`grpc`] | the calls |
 
+pub mod agents;
 pub mod cron;
 pub mod db;
 pub mod duration;

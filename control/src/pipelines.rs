@@ -9,4 +9,4 @@ mod write;
 
 pub(crate) use self::read::Paging;
 pub use self::read::{MAX_PAGE, Pipelines};
-pub(crate) use self::write::{Changes, Draft, Save, Write, Written, write};
+pub(crate) use self::write::{Changes, Draft, Save, Write, Written, kept_text, write};

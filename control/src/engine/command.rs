@@ -3,10 +3,11 @@
 use arcgate_api::agent::v1 as agent;
 
 use super::error::{Failure, Refusal};
-use super::handout::Fetch;
+use super::handout::{Fetch, Offered, Wish};
 use super::report::Report;
 use super::rows::Loaded;
 use super::schedules::ScmEvent;
+use super::steprun::OfStepRun;
 use super::trigger::{Trigger, Triggered};
 use super::turn::Turn;
 use crate::plan::{Input, StepIndex, What};
@@ -45,6 +46,9 @@ pub(crate) enum Command {
         seq: i64,
     },
     Pipeline(crate::pipelines::Write),
+    Agent(crate::agents::Write),
+    Offer(Vec<Wish>),
+    StepRun(OfStepRun),
     Tick,
 }
 
@@ -86,9 +90,11 @@ pub(crate) enum Answer {
     Given(Vec<agent::StepRun>),
     /// Whether a report changed something.
     Reported(bool),
-    /// The id of a new attempt.
+    /// The id of a new attempt, or of the step run that something was done to.
     Again(String),
     Pipeline(crate::pipelines::Written),
+    Agent(crate::agents::Written),
+    Offered(Vec<Offered>),
 }
 
 impl Turn<'_> {
@@ -124,6 +130,9 @@ impl Turn<'_> {
                 sqlx::query("DELETE FROM t_outbox WHERE seq <= $1").bind(*seq).execute(&mut *self.connection).await?;
             }
             Command::Pipeline(write) => return Ok(Answer::Pipeline(crate::pipelines::write(self, write).await?)),
+            Command::Agent(write) => return Ok(Answer::Agent(crate::agents::write(self, write).await?)),
+            Command::Offer(wishes) => return Ok(Answer::Offered(self.offer(wishes).await?)),
+            Command::StepRun(what) => return Ok(Answer::Again(self.step_run(what).await?)),
             Command::Tick => self.tick().await?,
         }
         Ok(Answer::Done)

@@ -21,6 +21,9 @@ pub enum Refusal {
         /// The head now.
         current: String,
     },
+    /// Whoever asks did not show who they are.
+    #[error("{0}")]
+    Unauthenticated(String),
     /// It is another's.
     #[error("{0}")]
     Forbidden(String),
@@ -65,7 +68,7 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// As the failure of something that follows from what was written already: it cannot be refused any more.
-    pub(super) fn after_writing(self) -> Self {
+    pub(crate) fn after_writing(self) -> Self {
         match self {
             Self::Refused(why) => DbError::Corrupt(format!("what had to follow could not be done: {why}")).into(),
             database => database,

@@ -7,6 +7,7 @@
 //! | `arcentra.pipeline.approval.requested`, `.approved`, `.rejected`, `.expired` | somebody's consent is waited for, or no longer | the last word of the type |
 //! | `arcentra.job.started`, `.completed`, `.failed`, `.cancelled` | a job's status changed | `started`, `succeeded`, `skipped`, `failed`, `timeout`, `cancelled` |
 //! | `arcentra.step.queued`, `.started`, `.completed`, `.failed`, `.cancelled` | an attempt's status changed | `queued`, `started`, `completed`, `skipped`, `failed`, `timeout`, `cancelled` |
+//! | `arcentra.agent.registered`, `.unregistered`, `.offline`, `.online` | an agent came, went, was lost, is back | the last word of the type |
 //!
 //! Secrets, variables and environments are in none of them.
 
@@ -14,9 +15,11 @@ use arcgate_api::pipeline::v1::{PipelineStatus, Spec};
 use arcgate_api::steprun::v1::StepRunStatus;
 use serde_json::{Value, json};
 
-use super::update::{Moved, Update};
+use super::update::{AgentMoved, Moved, Update};
+use crate::agents::AgentRow;
 
 const SOURCE: &str = "urn:arcentra:control:pipeline";
+const AGENT_SOURCE: &str = "urn:arcentra:control:agent";
 
 /// An event for the event log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,9 +77,32 @@ pub(super) fn of(update: &Update, spec: &Spec) -> Option<Event> {
             }
             format!("pipeline:{namespace}:job:{job}:step:{}", step.name)
         }
-        Moved::Ready | Moved::Stop { .. } => return None,
+        Moved::Agent { .. } | Moved::Ready | Moved::Stop { .. } => return None,
     };
     Some(finish(envelope, update.seq, update.at, kind, &subject, data))
+}
+
+/// The event of a change of an agent, if it has one.
+pub(super) fn of_agent(update: &Update, what: AgentMoved, agent: &AgentRow, reason: &str) -> Option<Event> {
+    let status = match what {
+        AgentMoved::Registered => "registered",
+        AgentMoved::Unregistered => "unregistered",
+        AgentMoved::Offline => "offline",
+        AgentMoved::Online => "online",
+        AgentMoved::Changed => return None,
+    };
+    let envelope = json!({
+        "specversion": "1.0",
+        "source": AGENT_SOURCE,
+        "datacontenttype": "application/json",
+        "agentId": agent.agent_id,
+    });
+    let mut data = json!({ "status": status, "agentName": agent.name, "labels": agent.labels });
+    if !reason.is_empty() {
+        data["reason"] = json!(reason);
+    }
+    let kind = format!("arcentra.agent.{status}");
+    Some(finish(envelope, update.seq, update.at, kind, &format!("agent:{}", agent.agent_id), data))
 }
 
 /// An event about an approval: `requested`, `approved`, `rejected`, `expired`.
@@ -148,7 +174,7 @@ fn kind(what: &Moved) -> Option<(String, &'static str)> {
             S::Cancelled => ("step", "cancelled", "cancelled"),
             S::Unspecified | S::Pending => return None,
         },
-        Moved::Ready | Moved::Stop { .. } => return None,
+        Moved::Agent { .. } | Moved::Ready | Moved::Stop { .. } => return None,
     };
     Some((format!("arcentra.{of}.{kind}"), status))
 }

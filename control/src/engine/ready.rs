@@ -1,9 +1,10 @@
 //! The steps that wait for an agent, in the order in which they are handed out: higher priority first, then the longest wait.
 //!
-//! Steps with one selector wait in one class: an agent's labels are compared with each class, not with each step.
+//! Steps with one selector wait in one class: an agent's labels are compared with each class, not with each step. A step whose job
+//! has begun at an agent waits for that one (its *home*) in a class of its own, as long as the home is there and its labels fit.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use arcgate_api::pipeline::v1 as pb;
 
@@ -17,6 +18,8 @@ pub(super) struct Waiting {
     pub(super) step_run_id: String,
     pub(super) run_id: String,
     pub(super) step: StepIndex,
+    /// The agent at which its job has begun; may be empty.
+    pub(super) home: String,
 }
 
 /// Priority, time, and the order of arrival.
@@ -29,11 +32,22 @@ struct Class {
     waiting: BTreeMap<Order, Waiting>,
 }
 
+/// Which class a step waits in, and where in it.
+#[derive(Debug, Clone)]
+struct Place {
+    /// The agent that it waits for; empty: any.
+    agent: String,
+    selector: String,
+    order: Order,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct ReadyQueue {
-    /// By the selector's text.
-    classes: HashMap<String, Class>,
-    places: HashMap<String, (String, Order)>,
+    /// By the agent that is waited for (empty: any), then by the selector's text.
+    classes: HashMap<String, HashMap<String, Class>>,
+    places: HashMap<String, Place>,
+    /// The steps with a home that wait, by the home: for it or for anyone.
+    homes: HashMap<String, BTreeSet<String>>,
     arrivals: u64,
 }
 
@@ -42,44 +56,97 @@ impl ReadyQueue {
         self.places.contains_key(step_run_id)
     }
 
-    /// Lets a step wait, if it does not yet. `selector` is [`text`]'s.
-    pub(super) fn push(&mut self, waiting: Waiting, selector: &str, priority: i64, since: Millis) {
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Lets a step wait, if it does not yet. `selector` is [`text`]'s; `labels` are those of its home, if that is there.
+    pub(super) fn push(
+        &mut self,
+        waiting: Waiting,
+        selector: &str,
+        priority: i64,
+        since: Millis,
+        labels: Option<&HashMap<String, String>>,
+    ) {
         if self.contains(&waiting.step_run_id) {
             return;
         }
         self.arrivals += 1;
-        let order = (Reverse(priority), since, self.arrivals);
-        self.places.insert(waiting.step_run_id.clone(), (selector.to_owned(), order));
-        let class =
-            self.classes.entry(selector.to_owned()).or_insert_with(|| Class { selector: read(selector), ..Class::default() });
+        self.put(waiting, selector.to_owned(), (Reverse(priority), since, self.arrivals), labels);
+    }
+
+    fn put(&mut self, waiting: Waiting, selector: String, order: Order, labels: Option<&HashMap<String, String>>) {
+        let stays = labels.is_some_and(|labels| read(&selector).is_some_and(|selector| selector.matches(labels)));
+        let agent = if stays { waiting.home.clone() } else { String::new() };
+        if !waiting.home.is_empty() {
+            self.homes.entry(waiting.home.clone()).or_default().insert(waiting.step_run_id.clone());
+        }
+        let class = self.classes.entry(agent.clone()).or_default().entry(selector.clone());
+        let class = class.or_insert_with(|| Class { selector: read(&selector), ..Class::default() });
+        let id = waiting.step_run_id.clone();
         class.waiting.insert(order, waiting);
+        self.places.insert(id, Place { agent, selector, order });
+    }
+
+    /// The steps that wait and have this home.
+    pub(super) fn of_home(&self, agent_id: &str) -> Vec<Waiting> {
+        let ids = self.homes.get(agent_id).into_iter().flatten();
+        let found = |id| {
+            let place: &Place = self.places.get(id)?;
+            self.classes.get(&place.agent)?.get(&place.selector)?.waiting.get(&place.order).cloned()
+        };
+        ids.filter_map(found).collect()
+    }
+
+    /// A home has come, is gone (no labels), or has other labels: what waits for it keeps its turn.
+    pub(super) fn home_changed(&mut self, agent_id: &str, labels: Option<&HashMap<String, String>>) {
+        for waiting in self.of_home(agent_id) {
+            let Some(place) = self.places.get(&waiting.step_run_id).cloned() else { continue };
+            self.remove(&waiting.step_run_id);
+            self.put(waiting, place.selector, place.order, labels);
+        }
     }
 
     /// Who waits in which class since when, in no order.
     #[cfg(test)]
     pub(super) fn all(&self) -> Vec<String> {
-        let place = |(id, (selector, (priority, since, _))): (&String, &(String, Order))| {
-            let waiting = &self.classes[selector].waiting;
+        let place = |(id, Place { agent, selector, order: (priority, since, _) }): (&String, &Place)| {
+            let waiting = &self.classes[agent][selector].waiting;
             let found = waiting.values().find(|waiting| waiting.step_run_id == *id);
-            format!("{id} {selector} {priority:?} {since} {found:?}")
+            format!("{id} '{agent}' {selector} {priority:?} {since} {found:?}")
         };
         self.places.iter().map(place).collect()
     }
 
     pub(super) fn remove(&mut self, step_run_id: &str) -> Option<Waiting> {
-        let (selector, order) = self.places.remove(step_run_id)?;
-        let class = self.classes.get_mut(&selector)?;
-        let waiting = class.waiting.remove(&order);
+        let place = self.places.remove(step_run_id)?;
+        let classes = self.classes.get_mut(&place.agent)?;
+        let class = classes.get_mut(&place.selector)?;
+        let waiting = class.waiting.remove(&place.order)?;
         if class.waiting.is_empty() {
-            self.classes.remove(&selector);
+            classes.remove(&place.selector);
+            if classes.is_empty() {
+                self.classes.remove(&place.agent);
+            }
         }
-        waiting
+        if let Some(steps) = self.homes.get_mut(&waiting.home) {
+            steps.remove(step_run_id);
+            if steps.is_empty() {
+                self.homes.remove(&waiting.home);
+            }
+        }
+        Some(waiting)
     }
 
-    /// The first `most` steps that an agent with these labels may execute, without taking them out.
-    pub(super) fn first(&self, labels: &HashMap<String, String>, most: usize) -> Vec<Waiting> {
+    /// The first `most` steps that an agent with these labels may execute, without taking them out. `only_home`: of those alone that
+    /// wait for it.
+    pub(super) fn first(&self, agent_id: &str, labels: &HashMap<String, String>, most: usize, only_home: bool) -> Vec<Waiting> {
         let fits = |class: &&Class| class.selector.as_ref().is_some_and(|selector| selector.matches(labels));
-        let mut heads: Vec<_> = self.classes.values().filter(fits).map(|class| class.waiting.iter().peekable()).collect();
+        let of = |agent: &str| self.classes.get(agent).into_iter().flat_map(HashMap::values);
+        let own = of(agent_id).filter(|_| !agent_id.is_empty());
+        let any = of("").filter(|_| !only_home);
+        let mut heads: Vec<_> = own.chain(any).filter(fits).map(|class| class.waiting.iter().peekable()).collect();
         let mut found = Vec::new();
         while found.len() < most {
             let first = heads.iter_mut().filter_map(|head| head.peek().map(|(order, _)| **order)).min();
@@ -121,7 +188,13 @@ mod tests {
 
     fn push(queue: &mut ReadyQueue, id: &str, selector: &str, priority: i64, since: Millis) {
         let step = StepIndex { job: 0, step: 0 };
-        queue.push(Waiting { step_run_id: id.into(), run_id: "r".into(), step }, selector, priority, since);
+        queue.push(
+            Waiting { step_run_id: id.into(), run_id: "r".into(), step, home: String::new() },
+            selector,
+            priority,
+            since,
+            None,
+        );
     }
 
     fn labels(pairs: &[(&str, &str)]) -> HashMap<String, String> {
@@ -140,7 +213,7 @@ mod tests {
         push(&mut queue, "any-old", "", 5, 3);
         push(&mut queue, "any-old", "", 5, 3);
         let ids = |queue: &ReadyQueue, agent: &[(&str, &str)], most| {
-            queue.first(&labels(agent), most).into_iter().map(|waiting| waiting.step_run_id).collect::<Vec<_>>()
+            queue.first("x", &labels(agent), most, false).into_iter().map(|waiting| waiting.step_run_id).collect::<Vec<_>>()
         };
         let all = [("os", "linux"), ("cpus", "8")];
         assert_eq!(ids(&queue, &all, 9), ["linux-urgent", "big-old", "any-old", "any-young"]);
@@ -149,5 +222,29 @@ mod tests {
         assert_eq!(ids(&queue, &[], 9), ["any-old", "any-young"]);
         assert!(queue.remove("any-old").is_some() && queue.remove("any-old").is_none());
         assert_eq!((queue.places.len(), ids(&queue, &[], 9)), (3, vec!["any-young".to_owned()]));
+    }
+
+    #[test]
+    fn a_step_with_a_home_waits_for_it_while_it_is_there_and_fits_and_keeps_its_turn() {
+        let linux = text(Some(&pb::AgentSelector { match_labels: labels(&[("os", "linux")]), ..Default::default() }));
+        let step = StepIndex { job: 0, step: 0 };
+        let mut queue = ReadyQueue::default();
+        push(&mut queue, "any", &linux, 5, 2);
+        let waiting = Waiting { step_run_id: "bound".into(), run_id: "r".into(), step, home: "h".into() };
+        let fitting = labels(&[("os", "linux")]);
+        queue.push(waiting, &linux, 5, 1, Some(&fitting));
+        let ids = |queue: &ReadyQueue, agent: &str| {
+            queue.first(agent, &fitting, 9, false).into_iter().map(|waiting| waiting.step_run_id).collect::<Vec<_>>()
+        };
+        assert_eq!((ids(&queue, "h"), ids(&queue, "x")), (vec!["bound".into(), "any".into()], vec!["any".to_owned()]));
+        assert_eq!(queue.first("h", &fitting, 9, true).len(), 1);
+        for gone in [None, Some(labels(&[("os", "mac")]))] {
+            queue.home_changed("h", gone.as_ref());
+            assert_eq!(ids(&queue, "x"), ["bound", "any"]);
+        }
+        queue.home_changed("h", Some(&fitting));
+        assert_eq!((ids(&queue, "x"), queue.of_home("h").len()), (vec!["any".to_owned()], 1));
+        queue.remove("bound");
+        assert!(queue.of_home("h").is_empty() && queue.homes.is_empty() && !queue.is_empty());
     }
 }

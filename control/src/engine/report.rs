@@ -13,12 +13,19 @@
 //!    so that an agent that asks before it starts does not start it.
 //! 6. Pending and queued are nothing that an agent can report: they change nothing.
 
+use std::collections::{BTreeMap, HashMap};
+
 use arcgate_api::steprun::v1::StepRunStatus;
 
 use super::error::{Failure, Refusal};
 use super::rows::is_over;
 use super::turn::Turn;
+use crate::db::row::json;
 use crate::plan::{Input, Outcome, StepState};
+
+mod job;
+
+pub use self::job::JobReport;
 
 /// A report about a step run.
 #[derive(Debug, Clone, Default)]
@@ -33,10 +40,14 @@ pub struct Report {
     pub exit_code: Option<i32>,
     /// Why, in words; may be empty.
     pub message: String,
+    /// Figures of the execution, by name.
+    pub metrics: HashMap<String, String>,
 }
 
 /// The longest message that is kept, in bytes.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
+/// How many figures of an execution are kept.
+const MOST_METRICS: usize = 100;
 
 impl Turn<'_> {
     /// Whether the report changed something.
@@ -68,6 +79,11 @@ impl Turn<'_> {
             _ => return Ok(false),
         };
         self.apply(&run_id, input, report.exit_code.map(i64::from)).await?;
+        if !report.metrics.is_empty() {
+            let metrics = json(&few(&report.metrics))?;
+            let text = "UPDATE t_step_run SET metrics = $2 WHERE step_run_id = $1";
+            sqlx::query(text).bind(id).bind(metrics).execute(&mut *self.connection).await?;
+        }
         Ok(true)
     }
 }
@@ -81,6 +97,13 @@ fn outcome(status: StepRunStatus) -> Option<Outcome> {
         StepRunStatus::Timeout => Some(Outcome::TimedOut),
         StepRunStatus::Unspecified | StepRunStatus::Pending | StepRunStatus::Queued | StepRunStatus::Running => None,
     }
+}
+
+/// What is kept of figures: the first by name.
+fn few(metrics: &HashMap<String, String>) -> BTreeMap<&str, String> {
+    let mut all: Vec<_> = metrics.iter().collect();
+    all.sort();
+    all.into_iter().take(MOST_METRICS).map(|(name, value)| (&**name, shortened(value))).collect()
 }
 
 fn shortened(text: &str) -> String {

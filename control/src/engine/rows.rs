@@ -12,7 +12,7 @@ use sqlx::any::AnyRow;
 use crate::Millis;
 use crate::db::DbError;
 use crate::db::row::{Columns as _, json};
-use crate::plan::{Cause, Job, Plan, Record, Run, Step, StepState};
+use crate::plan::{Cause, Job, Plan, Record, Run, Step, StepIndex, StepState};
 
 mod save;
 
@@ -78,6 +78,8 @@ pub struct JobRow {
     pub started: Option<Millis>,
     /// When it ended.
     pub ended: Option<Millis>,
+    /// The agent that its steps go to, since the files of the earlier ones are there; empty: none yet, or that one is lost.
+    pub agent_id: String,
     pub(super) lock: Option<KeptLock>,
 }
 
@@ -128,13 +130,13 @@ struct KeptStep {
 }
 
 /// Whether a status is an end.
-pub(super) fn is_over(status: StepRunStatus) -> bool {
+pub(crate) fn is_over(status: StepRunStatus) -> bool {
     use StepRunStatus as S;
     matches!(status, S::Success | S::Failed | S::Cancelled | S::Timeout | S::Skipped)
 }
 
 /// Whether a run's status is an end.
-pub(super) fn run_is_over(status: PipelineStatus) -> bool {
+pub(crate) fn run_is_over(status: PipelineStatus) -> bool {
     matches!(status, PipelineStatus::Success | PipelineStatus::Failed | PipelineStatus::Cancelled)
 }
 
@@ -152,6 +154,7 @@ impl Loaded {
             error: String::new(),
             started: None,
             ended: None,
+            agent_id: String::new(),
             lock: None,
         });
         let jobs = jobs.collect();
@@ -172,7 +175,7 @@ impl Loaded {
         let Some(head) = head.fetch_optional(&mut *connection).await? else { return Ok(None) };
         let spec = specs.get(connection, &head.text("definition_id")?).await?;
         let cause = Cause { variables: head.object("env")?, branch: head.text("branch")?, event: head.text("event")? };
-        let plan = Plan::new(&spec, &cause).map_err(|error| DbError::Corrupt(format!("run {run_id}: {error}")))?;
+        let mut plan = Plan::new(&spec, &cause).map_err(|error| DbError::Corrupt(format!("run {run_id}: {error}")))?;
         let job_rows = sqlx::query("SELECT * FROM t_job_run WHERE pipeline_run_id = $1 ORDER BY job_index").bind(run_id);
         let job_rows = job_rows.fetch_all(&mut *connection).await?;
         let step_rows = "SELECT * FROM t_step_run WHERE pipeline_run_id = $1 AND is_current = 1 ORDER BY job_index, step_index";
@@ -185,12 +188,19 @@ impl Loaded {
         }
         let mut steps: Vec<Vec<StepRow>> = vec![Vec::new(); jobs.len()];
         for row in &step_rows {
-            let job = row.index("job_index")?;
-            let place = record.jobs.get_mut(job).zip(steps.get_mut(job));
-            let Some((job, rows)) = place else { return Err(DbError::Corrupt(format!("run {run_id} has no job {job}"))) };
+            let job_index = row.index("job_index")?;
+            let place = record.jobs.get_mut(job_index).zip(steps.get_mut(job_index));
+            let Some((job, rows)) = place else {
+                return Err(DbError::Corrupt(format!("run {run_id} has no job {job_index}")));
+            };
             let kept: KeptStep = row.object("state")?;
             let read = StepRow::read(row)?;
             job.steps.push(Step { state: kept.state, attempt: read.step_run_id.clone(), number: read.number, tries: kept.tries });
+            // Somebody gave it another limit than the definition's.
+            let place = StepIndex { job: job_index, step: rows.len() };
+            if spec.jobs.get(place.job).and_then(|job| job.steps.get(place.step)).is_some_and(|of| of.timeout != read.timeout) {
+                plan.limit(place, &read.timeout);
+            }
             rows.push(read);
         }
         let run = Run::restore(Arc::new(plan), record).map_err(|error| DbError::Corrupt(format!("run {run_id}: {error}")))?;
@@ -231,6 +241,7 @@ impl JobRow {
             error: row.text("error_message")?,
             started: row.maybe_number("start_time")?,
             ended: row.maybe_number("end_time")?,
+            agent_id: row.text("agent_id")?,
             lock: lock.map(|key| KeptLock { key, order, held }),
         })
     }

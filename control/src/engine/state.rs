@@ -10,6 +10,7 @@ use super::rows::Loaded;
 use super::schedules::Schedules;
 use super::specs::Specs;
 use crate::Millis;
+use crate::agents::Live;
 use crate::db::DbError;
 use crate::db::row::Columns as _;
 use crate::plan::StepIndex;
@@ -22,13 +23,13 @@ const RUNS_KEPT: usize = 2_000;
 
 /// Times by what they are for.
 #[derive(Debug, Default)]
-pub(super) struct Times {
+pub(crate) struct Times {
     order: BTreeSet<(Millis, String)>,
     of: HashMap<String, Millis>,
 }
 
 impl Times {
-    pub(super) fn set(&mut self, what: &str, at: Option<Millis>) {
+    pub(crate) fn set(&mut self, what: &str, at: Option<Millis>) {
         if let Some(old) = self.of.remove(what) {
             self.order.remove(&(old, what.to_owned()));
         }
@@ -43,12 +44,12 @@ impl Times {
         self.of.get(what).copied()
     }
 
-    pub(super) fn first(&self) -> Option<Millis> {
+    pub(crate) fn first(&self) -> Option<Millis> {
         self.order.first().map(|(at, _)| *at)
     }
 
     /// What has come by `now`, at most `most`.
-    pub(super) fn come(&self, now: Millis, most: usize) -> Vec<String> {
+    pub(crate) fn come(&self, now: Millis, most: usize) -> Vec<String> {
         self.order.iter().take_while(|(at, _)| *at <= now).take(most).map(|(_, what)| what.clone()).collect()
     }
 }
@@ -67,6 +68,7 @@ pub(crate) struct State {
     /// What each agent has.
     pub(super) held: HashMap<String, HashSet<String>>,
     pub(super) locks: Locks,
+    pub(crate) agents: Live,
     pub(crate) schedules: Schedules,
 }
 
@@ -75,14 +77,22 @@ impl State {
         let mut state = Self::default();
         let seq = sqlx::query_scalar("SELECT value FROM t_counter WHERE name = 'changes'");
         state.seq = seq.fetch_optional(&mut *connection).await?.unwrap_or(0);
-        let waiting = "SELECT s.step_run_id, s.pipeline_run_id, s.job_index, s.step_index, s.priority, s.queued_at, s.label_selector \
-                       FROM t_step_run s JOIN t_pipeline_run r ON r.run_id = s.pipeline_run_id \
+        state.agents = Live::load(connection, now).await?;
+        let waiting = "SELECT s.step_run_id, s.pipeline_run_id, s.job_index, s.step_index, s.priority, s.queued_at, s.label_selector, \
+                       j.agent_id AS home FROM t_step_run s JOIN t_pipeline_run r ON r.run_id = s.pipeline_run_id \
+                       JOIN t_job_run j ON j.job_run_id = s.job_run_id \
                        WHERE s.status = 2 AND s.agent_id = '' AND s.is_current = 1 AND r.status = 2 ORDER BY s.queued_at, s.step_run_id";
         for row in sqlx::query(waiting).fetch_all(&mut *connection).await? {
             let step = StepIndex { job: row.index("job_index")?, step: row.index("step_index")? };
-            let waiting = Waiting { step_run_id: row.text("step_run_id")?, run_id: row.text("pipeline_run_id")?, step };
+            let waiting = Waiting {
+                step_run_id: row.text("step_run_id")?,
+                run_id: row.text("pipeline_run_id")?,
+                step,
+                home: row.text("home")?,
+            };
             let since = row.maybe_number("queued_at")?.unwrap_or(now);
-            state.ready.push(waiting, &row.text("label_selector")?, row.number("priority")?, since);
+            let labels = state.agents.labels(&waiting.home);
+            state.ready.push(waiting, &row.text("label_selector")?, row.number("priority")?, since, labels);
         }
         let held = "SELECT step_run_id, agent_id, lease_until FROM t_step_run WHERE agent_id <> '' AND status IN (2, 3)";
         for row in sqlx::query(held).fetch_all(&mut *connection).await? {
@@ -106,7 +116,7 @@ impl State {
 
     /// When something is to happen without anybody's asking.
     pub(super) fn first_time(&self) -> Option<Millis> {
-        [self.due.first(), self.leases.first(), self.schedules.first()].into_iter().flatten().min()
+        [self.due.first(), self.leases.first(), self.schedules.first(), self.agents.gone.first()].into_iter().flatten().min()
     }
 
     /// Takes a run out to work on it; [`Self::put`] gives it back.
@@ -127,6 +137,11 @@ impl State {
             self.runs.remove(&other);
         }
         self.runs.insert(loaded.head.run_id.clone(), loaded);
+    }
+
+    /// An agent came or has other labels: what waits for it as its home is sorted anew.
+    pub(crate) fn home_changed(&mut self, agent_id: &str) {
+        self.ready.home_changed(agent_id, self.agents.labels(agent_id));
     }
 
     pub(super) fn no_longer_held(&mut self, agent_id: &str, step_run_id: &str) {

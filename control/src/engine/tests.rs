@@ -16,6 +16,7 @@ use crate::spec::{self, Format};
 mod agents;
 mod crashes;
 mod events;
+mod homes;
 mod rules;
 mod triggers;
 mod watching;
@@ -23,22 +24,22 @@ mod watching;
 const BEGIN: Millis = 1_790_000_000_000;
 
 /// An engine with a clock of its own.
-struct Bench {
-    fresh: Fresh,
-    clock: StillClock,
-    engine: Engine,
+pub(crate) struct Bench {
+    pub(crate) fresh: Fresh,
+    pub(crate) clock: StillClock,
+    pub(crate) engine: Engine,
     task: JoinHandle<()>,
 }
 
 impl Bench {
-    async fn on(fresh: Fresh) -> Self {
+    pub(crate) async fn on(fresh: Fresh) -> Self {
         let clock = StillClock::at(BEGIN);
         let (engine, task) = Engine::start(fresh.database.clone(), Arc::new(clock.clone())).await.unwrap();
         Self { fresh, clock, engine, task }
     }
 
     /// One on each kind of database.
-    async fn all() -> Vec<Self> {
+    pub(crate) async fn all() -> Vec<Self> {
         let mut all = Vec::new();
         for fresh in fresh().await {
             all.push(Self::on(fresh).await);
@@ -46,18 +47,24 @@ impl Bench {
         all
     }
 
-    async fn one() -> Self {
+    pub(crate) async fn one() -> Self {
         Self::on(on_file().await).await
     }
 
     /// Kills the engine, wherever it is, and starts it again.
-    async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.restart_with(Points::default()).await;
     }
 
-    async fn restart_with(&mut self, points: Points) {
+    pub(crate) async fn kill(&mut self) {
         self.task.abort();
-        let _ = (&mut self.task).await;
+        if !self.task.is_finished() {
+            let _ = (&mut self.task).await;
+        }
+    }
+
+    async fn restart_with(&mut self, points: Points) {
+        self.kill().await;
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         // A server notices a moment later that the killed engine's connection is gone.
         for _ in 0..500 {
@@ -74,7 +81,7 @@ impl Bench {
     }
 
     /// A pipeline with this definition (YAML without its namespace).
-    async fn pipeline(&self, text: &str) -> String {
+    pub(crate) async fn pipeline(&self, text: &str) -> String {
         let draft = Draft { project_id: "p".into(), name: "n".into(), path: "f".into(), ..Draft::default() };
         let id = match self.engine.ask(Command::Pipeline(Write::Create(Box::new(draft)))).await.unwrap() {
             Answer::Pipeline(Written::Created(id)) => id,
@@ -92,33 +99,33 @@ impl Bench {
     }
 
     /// A run of a new pipeline.
-    async fn run(&self, text: &str) -> String {
+    pub(crate) async fn run(&self, text: &str) -> String {
         let pipeline = self.pipeline(text).await;
         self.trigger(&pipeline).await
     }
 
-    async fn trigger(&self, pipeline_id: &str) -> String {
+    pub(crate) async fn trigger(&self, pipeline_id: &str) -> String {
         self.engine.trigger(Trigger { pipeline_id: pipeline_id.into(), ..Trigger::default() }).await.unwrap().run_id
     }
 
-    async fn fetch(&self, agent: &str, most: usize) -> Vec<agent::StepRun> {
+    pub(crate) async fn fetch(&self, agent: &str, most: usize) -> Vec<agent::StepRun> {
         let fetch = Fetch { agent_id: agent.into(), labels: HashMap::new(), most, capacity: 100 };
         self.engine.fetch(fetch).await.unwrap()
     }
 
     /// The names (`job.step`) and ids of what an agent is given.
-    async fn take(&self, agent: &str, most: usize) -> Vec<(String, String)> {
+    pub(crate) async fn take(&self, agent: &str, most: usize) -> Vec<(String, String)> {
         let given = self.fetch(agent, most).await;
         given.into_iter().map(|step| (format!("{}.{}", step.job_name, step.step_name), step.step_run_id)).collect()
     }
 
-    async fn report(&self, agent: &str, id: &str, status: StepRunStatus) -> Result<bool, EngineError> {
+    pub(crate) async fn report(&self, agent: &str, id: &str, status: StepRunStatus) -> Result<bool, EngineError> {
         let report = Report { step_run_id: id.into(), agent_id: agent.into(), status, ..Report::default() };
         self.engine.report(report).await
     }
 
     /// Executes all that is ready, until nothing is.
-    async fn work(&self, agent: &str, end: impl Fn(&str) -> StepRunStatus) -> Vec<String> {
+    pub(crate) async fn work(&self, agent: &str, end: impl Fn(&str) -> StepRunStatus) -> Vec<String> {
         let mut names = Vec::new();
         loop {
             let taken = self.take(agent, 100).await;
@@ -133,24 +140,24 @@ impl Bench {
         }
     }
 
-    async fn status(&self, run_id: &str) -> PipelineStatus {
+    pub(crate) async fn status(&self, run_id: &str) -> PipelineStatus {
         let status = self.number(&format!("SELECT status FROM t_pipeline_run WHERE run_id = '{run_id}'")).await;
         rows::pipeline_status(status)
     }
 
-    async fn number(&self, sql: &str) -> i64 {
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
         let mut read = self.fresh.database.read().await.unwrap();
         sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_one(&mut *read).await.unwrap()
     }
 
     /// Texts of one column.
-    async fn texts(&self, sql: &str) -> Vec<String> {
+    pub(crate) async fn texts(&self, sql: &str) -> Vec<String> {
         let mut read = self.fresh.database.read().await.unwrap();
         sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_all(&mut *read).await.unwrap()
     }
 
     /// Moves the clock and waits until the engine has done what is due then.
-    async fn pass(&self, time: Millis) {
+    pub(crate) async fn pass(&self, time: Millis) {
         self.clock.advance(time);
         // Asked after the clock moved, so answered after what was due: that comes first.
         self.fetch("nobody", 0).await;
@@ -159,7 +166,7 @@ impl Bench {
 }
 
 /// Waits until something holds, at most ten seconds.
-async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
+pub(crate) async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
     for _ in 0..1_000 {
         if holds().await {
             return;
@@ -173,6 +180,6 @@ fn succeed(_: &str) -> StepRunStatus {
     StepRunStatus::Success
 }
 
-const DIAMOND: &str = "jobs: [{name: a, steps: [{name: s, uses: shell}, {name: t, uses: shell}]}, {name: b, dependsOn: [a], steps: [{name: s, uses: shell}]}, \
+pub(crate) const DIAMOND: &str = "jobs: [{name: a, steps: [{name: s, uses: shell}, {name: t, uses: shell}]}, {name: b, dependsOn: [a], steps: [{name: s, uses: shell}]}, \
                        {name: c, dependsOn: [a], steps: [{name: s, uses: shell}]}, {name: d, dependsOn: [b, c], steps: [{name: s, uses: shell}]}]";
-const ONE: &str = "jobs: [{name: j, steps: [{name: s, uses: shell}]}]";
+pub(crate) const ONE: &str = "jobs: [{name: j, steps: [{name: s, uses: shell}]}]";

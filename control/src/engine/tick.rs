@@ -37,6 +37,9 @@ impl Turn<'_> {
             let reason = format!("the agent that was given it did not start it within {} seconds", LEASE / 1000);
             self.step_lost(&step_run_id, &reason).await?;
         }
+        for agent_id in self.state.agents.gone.come(self.now, MOST_AT_ONCE) {
+            self.agent_silent(&agent_id).await?;
+        }
         self.fire_crons(MOST_AT_ONCE).await
     }
 }

@@ -48,6 +48,11 @@ pub struct Triggered {
 
 impl Turn<'_> {
     pub(super) async fn trigger(&mut self, trigger: &Trigger) -> Result<Triggered, Failure> {
+        self.trigger_with(trigger, None).await
+    }
+
+    /// A run of another definition than the pipeline's, if one is given: it is [`crate::spec::write`]'s JSON.
+    pub(super) async fn trigger_with(&mut self, trigger: &Trigger, other: Option<&str>) -> Result<Triggered, Failure> {
         let pipeline_id = &*trigger.pipeline_id;
         if trigger.request_id.len() > MAX_REQUEST_ID_BYTES {
             return Err(Refusal::Invalid(format!("request_id is longer than {MAX_REQUEST_ID_BYTES} bytes")).into());
@@ -62,12 +67,16 @@ impl Turn<'_> {
         if pipeline.number("is_enabled")? == 0 {
             return Err(Refusal::Conflict(format!("pipeline {pipeline_id} is disabled; enable it first")).into());
         }
+        if let Some(text) = other {
+            let definition_id = super::specs::keep(self.connection, text).await?;
+            return self.begin(trigger, &pipeline, &definition_id, "").await.map_err(Failure::after_writing);
+        }
         let head =
             "SELECT revision_id, definition_id FROM t_pipeline_revision WHERE pipeline_id = $1 ORDER BY number DESC LIMIT 1";
         let Some(head) = sqlx::query(head).bind(pipeline_id).fetch_optional(&mut *self.connection).await? else {
             return Err(Refusal::Conflict(format!("pipeline {pipeline_id} has no definition yet; save one first")).into());
         };
-        self.begin(trigger, &pipeline, &head).await
+        self.begin(trigger, &pipeline, &head.text("definition_id")?, &head.text("revision_id")?).await
     }
 
     async fn earlier(&mut self, trigger: &Trigger) -> Result<Option<String>, DbError> {
@@ -78,9 +87,14 @@ impl Turn<'_> {
         Ok(earlier.bind(&*trigger.pipeline_id).bind(&*trigger.request_id).fetch_optional(&mut *self.connection).await?)
     }
 
-    async fn begin(&mut self, trigger: &Trigger, pipeline: &AnyRow, head: &AnyRow) -> Result<Triggered, Failure> {
-        let definition_id = head.text("definition_id")?;
-        let spec = self.state.specs.get(self.connection, &definition_id).await?;
+    async fn begin(
+        &mut self,
+        trigger: &Trigger,
+        pipeline: &AnyRow,
+        definition_id: &str,
+        revision: &str,
+    ) -> Result<Triggered, Failure> {
+        let spec = self.state.specs.get(self.connection, definition_id).await?;
         let branch = if trigger.branch.is_empty() { pipeline.text("default_branch")? } else { trigger.branch.clone() };
         let name = match trigger.kind {
             TriggerType::Cron => "cron",
@@ -112,8 +126,8 @@ impl Turn<'_> {
             pipeline_name: &pipeline.text("name")?,
             branch: &branch,
             commit: &trigger.commit,
-            definition_id: &definition_id,
-            definition_commit: &head.text("revision_id")?,
+            definition_id,
+            definition_commit: revision,
             definition_path: &pipeline.text("pipeline_file_path")?,
             trigger_type: i64::from(i32::from(kind)),
             triggered_by: &trigger.triggered_by,

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use arcgate_api::agent::v1::AgentStatus;
 use sqlx::AnyConnection;
 
 use super::error::{Failure, Refusal};
@@ -10,8 +11,9 @@ use super::event::{self, Event};
 use super::id;
 use super::rows::Loaded;
 use super::state::State;
-use super::update::{Moved, Update};
+use super::update::{AgentMoved, Moved, Update};
 use crate::Millis;
+use crate::agents::AgentRow;
 use crate::db::DbError;
 use crate::plan::Input;
 
@@ -99,15 +101,38 @@ impl Turn<'_> {
             run_id: Arc::from(&*loaded.head.run_id),
             pipeline_id: Arc::from(&*loaded.head.pipeline_id),
             namespace: Arc::from(&*loaded.spec.namespace),
+            event_id: None,
             what,
         }
     }
 
     /// Notes a change, with its event.
     pub(super) async fn tell(&mut self, loaded: &Loaded, what: Moved) -> Result<(), DbError> {
-        let update = self.update(loaded, what);
+        let mut update = self.update(loaded, what);
         if let Some(event) = event::of(&update, &loaded.spec) {
             self.send(&event).await?;
+            update.event_id = Some(event.event_id.into());
+        }
+        self.updates.push(update);
+        Ok(())
+    }
+
+    /// Notes a change of an agent, with its event.
+    pub(crate) async fn tell_agent(
+        &mut self,
+        what: AgentMoved,
+        from: AgentStatus,
+        agent: &AgentRow,
+        reason: &str,
+    ) -> Result<(), DbError> {
+        let none: Arc<str> = Arc::from("");
+        let moved = Moved::Agent { what, from, agent: Arc::new(agent.clone()), reason: Arc::from(reason) };
+        let (seq, at) = (self.next_seq(), self.now);
+        let (run_id, pipeline_id) = (none.clone(), none.clone());
+        let mut update = Update { seq, at, run_id, pipeline_id, namespace: none, event_id: None, what: moved };
+        if let Some(event) = event::of_agent(&update, what, agent, reason) {
+            self.send(&event).await?;
+            update.event_id = Some(event.event_id.into());
         }
         self.updates.push(update);
         Ok(())

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use arcgate_api::agent::v1::AgentStatus;
 use arcgate_api::pipeline::v1::PipelineStatus;
 use arcgate_api::steprun::v1::StepRunStatus;
 
 use super::rows::{JobRow, RunRow, StepRow};
 use crate::Millis;
+use crate::agents::AgentRow;
 
 /// One change. It is told after it is durable.
 #[derive(Debug, Clone)]
@@ -15,14 +17,31 @@ pub struct Update {
     pub seq: i64,
     /// When.
     pub at: Millis,
-    /// Of which run.
+    /// Of which run; empty if it is about an agent.
     pub run_id: Arc<str>,
-    /// Of which pipeline.
+    /// Of which pipeline; empty as well.
     pub pipeline_id: Arc<str>,
     /// The namespace of the run's definition.
     pub namespace: Arc<str>,
+    /// The id of its event, if it has one.
+    pub event_id: Option<Arc<str>>,
     /// What.
     pub what: Moved,
+}
+
+/// What happened to an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentMoved {
+    /// It introduced itself, for the first time or again.
+    Registered,
+    /// It said that it goes away.
+    Unregistered,
+    /// It is no longer heard of.
+    Offline,
+    /// It is heard of again.
+    Online,
+    /// Something else about it.
+    Changed,
 }
 
 /// What changed.
@@ -52,6 +71,17 @@ pub enum Moved {
         index: usize,
         /// The attempt now.
         step: StepRow,
+    },
+    /// An agent's status, labels or settings. It is of no run.
+    Agent {
+        /// What happened to it.
+        what: AgentMoved,
+        /// Its status before.
+        from: AgentStatus,
+        /// The agent now.
+        agent: Arc<AgentRow>,
+        /// Why; may be empty.
+        reason: Arc<str>,
     },
     /// A step may be handed out: whoever has room should ask.
     Ready,

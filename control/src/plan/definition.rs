@@ -116,6 +116,13 @@ impl Plan {
         })
     }
 
+    /// Gives a step another time limit; one that is no duration is none.
+    pub fn limit(&mut self, step: super::StepIndex, limit: &str) {
+        if let Some(step) = self.jobs.get_mut(step.job).and_then(|job| job.steps.get_mut(step.step)) {
+            step.timeout = timeout(limit).ok().flatten();
+        }
+    }
+
     /// The run's variables: the definition's and the trigger's.
     #[must_use]
     pub fn variables(&self) -> &HashMap<String, String> {

@@ -83,8 +83,8 @@ impl Loaded {
         let text = "INSERT INTO t_step_run (step_run_id, name, pipeline_id, pipeline_run_id, job_id, job_run_id, job_index, job_name, \
                     step_index, attempt, is_current, agent_id, status, priority, uses, action, timeout, retry_count, current_retry, \
                     allow_failure, continue_on_error, \"when\", label_selector, error_message, queued_at, duration, created_by, state, \
-                    created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1, '', $11, $12, $13, $14, $15, $16, $17, \
-                    $18, $18, $19, $20, '', $21, 0, 'system', $22, $23, $23)";
+                    created_at, updated_at, env) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1, '', $11, $12, $13, $14, $15, \
+                    $16, $17, $18, $18, $19, $20, '', $21, 0, 'system', $22, $23, $23, $24)";
         let (row, of) = (&self.steps[job][step], &self.spec.jobs[job]);
         let defined = &of.steps[step];
         let tries = of.retry.as_ref().map_or(1, |retry| i64::from(retry.max_attempts).max(1));
@@ -112,6 +112,7 @@ impl Loaded {
             .bind(row.queued)
             .bind(self.kept(job, step)?)
             .bind(now)
+            .bind(row.env.as_ref().map(json).transpose()?)
             .execute(connection)
             .await?;
         Ok(())
@@ -154,7 +155,6 @@ impl Loaded {
                     updated_at = $14 WHERE job_run_id = $1";
         let row = &self.jobs[job];
         let lock = row.lock.as_ref();
-        let agent = self.steps[job].iter().rev().map(|step| &*step.agent_id).find(|agent| !agent.is_empty());
         sqlx::query(text)
             .bind(&*row.job_run_id)
             .bind(i64::from(i32::from(row.status)))
@@ -168,7 +168,7 @@ impl Loaded {
             .bind(lock.map(|lock| &*lock.key))
             .bind(lock.map_or(0, |lock| lock.order))
             .bind(lock.map_or(0, |lock| i64::from(lock.held)))
-            .bind(agent.unwrap_or_default())
+            .bind(&*row.agent_id)
             .bind(now)
             .execute(connection)
             .await?;

@@ -38,6 +38,7 @@ impl State {
             ("leases", times(&self.leases)),
             ("held", sorted(held.collect())),
             ("locks", vec![format!("{:?}", self.locks)]),
+            ("agents", sorted(self.agents.all())),
             ("schedules", sorted(self.schedules.all())),
         ])
     }

@@ -68,6 +68,7 @@ async fn an_event_says_what_happened_to_what_and_shows_no_variables() {
         status: StepRunStatus::Failed,
         exit_code: Some(2),
         message: "bad".into(),
+        ..Report::default()
     };
     bench.engine.report(report).await.unwrap();
     let payloads = bench.texts("SELECT payload FROM t_outbox ORDER BY seq").await;

@@ -51,6 +51,7 @@ async fn a_failed_step_is_tried_again_after_its_delay_under_another_id() {
             status: StepRunStatus::Failed,
             exit_code: Some(3),
             message: "no".into(),
+            ..Report::default()
         };
         assert!(bench.engine.report(report).await.unwrap());
         bench.pass(29_999).await;

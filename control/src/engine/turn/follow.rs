@@ -254,8 +254,10 @@ impl Turn<'_> {
             return false;
         }
         let selector = loaded.spec.jobs[step.job].steps[step.step].agent_selector.as_ref();
-        let waiting = Waiting { step_run_id: row.step_run_id.clone(), run_id: loaded.head.run_id.clone(), step };
-        self.state.ready.push(waiting, &ready::text(selector), PRIORITY, row.queued.unwrap_or(self.now));
+        let home = loaded.jobs[step.job].agent_id.clone();
+        let labels = self.state.agents.labels(&home);
+        let waiting = Waiting { step_run_id: row.step_run_id.clone(), run_id: loaded.head.run_id.clone(), step, home };
+        self.state.ready.push(waiting, &ready::text(selector), PRIORITY, row.queued.unwrap_or(self.now), labels);
         true
     }
 }

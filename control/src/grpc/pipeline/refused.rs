@@ -74,6 +74,7 @@ impl From<EngineError> for Refused {
                 let details = Struct { fields: [("currentHeadCommitSha".to_owned(), text(current))].into() };
                 error(409, "conflict", message, Some(details))
             }
+            EngineError::Refused(Refusal::Unauthenticated(_)) => Self::Transport(Status::unauthenticated(message)),
             EngineError::Refused(Refusal::Forbidden(_)) => Self::Transport(Status::permission_denied(message)),
             EngineError::Unavailable(_) | EngineError::Ended => Self::Transport(Status::unavailable(message)),
             EngineError::Broken(_) => error(500, "internal", message, None),

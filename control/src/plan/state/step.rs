@@ -154,6 +154,12 @@ impl RunningStep {
 }
 
 impl StoppingStep {
+    /// Why it is to stop.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
     /// It stopped, or is waited for no longer: it ends as was wanted, and why.
     pub(in crate::plan) fn stopped(self) -> (EndedStep, String) {
         (EndedStep { end: self.end }, self.reason)
