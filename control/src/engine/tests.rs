@@ -67,7 +67,7 @@ impl Bench {
         self.kill().await;
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         // A server notices a moment later that the killed engine's connection is gone.
-        for _ in 0..500 {
+        for _ in 0..6_000 {
             match Engine::start_with(self.fresh.database.clone(), clock.clone(), points.clone()).await {
                 Ok((engine, task)) => {
                     (self.engine, self.task) = (engine, task);
@@ -165,9 +165,9 @@ impl Bench {
     }
 }
 
-/// Waits until something holds, at most ten seconds.
+/// Waits until something holds, at most a minute.
 pub(crate) async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
-    for _ in 0..1_000 {
+    for _ in 0..6_000 {
         if holds().await {
             return;
         }

@@ -239,7 +239,7 @@ impl Link {
                 Down::AgentChannel(down) => down.message().await?.map(heard_channel),
             })
         };
-        tokio::time::timeout(Duration::from_secs(10), next).await.expect("nothing comes")
+        tokio::time::timeout(Duration::from_secs(60), next).await.expect("nothing comes")
     }
 
     /// The next work; settings are passed over.

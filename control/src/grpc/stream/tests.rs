@@ -21,11 +21,11 @@ async fn all<T>(mut stream: Streaming<T>) -> Vec<T> {
         }
         all
     };
-    tokio::time::timeout(Duration::from_secs(20), read).await.expect("the stream does not end")
+    tokio::time::timeout(Duration::from_secs(60), read).await.expect("the stream does not end")
 }
 
 async fn next<T>(stream: &mut Streaming<T>) -> T {
-    let next = tokio::time::timeout(Duration::from_secs(10), stream.message()).await;
+    let next = tokio::time::timeout(Duration::from_secs(60), stream.message()).await;
     next.expect("nothing comes").unwrap().expect("the stream ended")
 }
 
