@@ -231,7 +231,7 @@ impl Link {
         Ok(Self { agent: agent.to_owned(), up, down, asked: 0 })
     }
 
-    /// What comes next, within ten seconds; nothing at the end.
+    /// What comes next, within a minute; nothing at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Heard>, Status> {
         let next = async {
             Ok(match &mut self.down {

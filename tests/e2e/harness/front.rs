@@ -3,12 +3,13 @@
 //! The codes that only a server in trouble gives come from here; so do the moments at which a gateway is killed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use super::wire::Held;
 use super::{Outcome, SOON, eventually};
 
 /// What happens to inserts.
@@ -28,7 +29,9 @@ pub(crate) enum Way {
 pub(crate) struct Front {
     url: String,
     way: watch::Sender<Way>,
-    held: Arc<AtomicUsize>,
+    /// How often connections have been cut.
+    cuts: watch::Sender<u64>,
+    held: Arc<AtomicU64>,
 }
 
 impl Front {
@@ -38,13 +41,21 @@ impl Front {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("http://{}", listener.local_addr()?);
         let way = watch::Sender::new(Way::Pass);
-        let front = Self { url, way: way.clone(), held: Arc::default() };
+        let cuts = watch::Sender::new(0);
+        let front = Self { url, way: way.clone(), cuts: cuts.clone(), held: Arc::default() };
         let held = Arc::clone(&front.held);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let (server, way, held) = (server.clone(), way.subscribe(), Arc::clone(&held));
-                // A connection that breaks is the client's concern.
-                tokio::spawn(async move { drop(pass(client, &server, way, &held).await) });
+                let (server, way, mut cuts, held) = (server.clone(), way.subscribe(), cuts.subscribe(), Arc::clone(&held));
+                tokio::spawn(async move {
+                    tokio::select! {
+                        // First: what is held when a connection is cut never passes, though all may pass right after.
+                        biased;
+                        _ = cuts.changed() => {}
+                        // A connection that breaks is the client's concern.
+                        _ = pass(client, &server, way, &held) => {}
+                    }
+                });
             }
         });
         Ok(front)
@@ -58,6 +69,11 @@ impl Front {
         self.way.send_replace(way);
     }
 
+    /// Ends all connections; what they hold is gone.
+    pub(crate) fn cut(&self) {
+        self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
     /// Waits until an insert is held.
     pub(crate) async fn holds(&self) -> Outcome<()> {
         eventually(SOON, "an insert at the front", async || Ok((self.held.load(Ordering::SeqCst) > 0).then_some(()))).await
@@ -65,7 +81,7 @@ impl Front {
 }
 
 /// One connection, which has one request: both sides are told to close after it.
-async fn pass(mut client: TcpStream, server: &str, mut way: watch::Receiver<Way>, held: &AtomicUsize) -> Outcome<()> {
+async fn pass(mut client: TcpStream, server: &str, mut way: watch::Receiver<Way>, held: &AtomicU64) -> Outcome<()> {
     client.set_nodelay(true)?;
     let (head, rest) = head(&mut client).await?;
     let is_insert = head.contains("query=INSERT") || head.contains("query=insert");
@@ -83,9 +99,8 @@ async fn pass(mut client: TcpStream, server: &str, mut way: watch::Receiver<Way>
         return Ok(());
     }
     if is_insert && now == Way::HoldRequests {
-        held.fetch_add(1, Ordering::SeqCst);
+        let _held = Held::one_more(held);
         way.wait_for(|way| *way != Way::HoldRequests).await?;
-        held.fetch_sub(1, Ordering::SeqCst);
     }
     let mut upstream = TcpStream::connect(server).await?;
     upstream.set_nodelay(true)?;
@@ -96,9 +111,8 @@ async fn pass(mut client: TcpStream, server: &str, mut way: watch::Receiver<Way>
     let up = tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
     let (head, rest) = self::head(&mut from_server).await?;
     if is_insert && *way.borrow() == Way::HoldAnswers {
-        held.fetch_add(1, Ordering::SeqCst);
+        let _held = Held::one_more(held);
         way.wait_for(|way| *way != Way::HoldAnswers).await?;
-        held.fetch_sub(1, Ordering::SeqCst);
     }
     to_client.write_all(with_close(&head).as_bytes()).await?;
     to_client.write_all(&rest).await?;

@@ -93,10 +93,10 @@ impl Wire {
 }
 
 /// A piece that is held, until it passes or its connection is cut.
-struct Held<'a>(&'a AtomicU64);
+pub(crate) struct Held<'a>(&'a AtomicU64);
 
 impl<'a> Held<'a> {
-    fn one_more(held: &'a AtomicU64) -> Self {
+    pub(crate) fn one_more(held: &'a AtomicU64) -> Self {
         held.fetch_add(1, Ordering::SeqCst);
         Self(held)
     }
@@ -116,12 +116,14 @@ async fn connect(client: TcpStream, valves: watch::Receiver<Valves>, passed: &At
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
     let mut ends = valves.clone();
     tokio::select! {
-        ended = requests(from_client, to_server, valves.clone(), passed, held) => ended,
-        ended = answers(from_server, to_client, valves) => ended,
+        // First: what is held when a connection is cut never passes, though all may pass right after.
+        biased;
         cut = ends.wait_for(|valves| valves.generation > generation) => {
             cut?;
             Ok(())
         }
+        ended = requests(from_client, to_server, valves.clone(), passed, held) => ended,
+        ended = answers(from_server, to_client, valves) => ended,
     }
 }
 

@@ -14,11 +14,7 @@ const AWAY: u64 = 12;
 fn a_service_that_is_away_holds_up_nothing_of_the_other() -> Outcome<()> {
     run(300, async {
         let (mut kafka, mut clickhouse) = (Kafka::start()?, ClickHouse::start()?);
-        let settings = [
-            ("ARCGATE_CLICKHOUSE__URL", clickhouse.url()),
-            ("ARCGATE_CLICKHOUSE__DATABASE", "apart"),
-            ("ARCGATE_CLICKHOUSE__TIMEOUT", "5s"),
-        ];
+        let settings = [("ARCGATE_CLICKHOUSE__URL", clickhouse.url()), ("ARCGATE_CLICKHOUSE__DATABASE", "apart")];
         let target = Target::new(kafka.bootstrap(), "apart");
         let target = SMALL.iter().chain(&settings).fold(target, |target, (name, value)| target.with(name, value));
         let rig = target.gateway().await?;

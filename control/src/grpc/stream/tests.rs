@@ -12,7 +12,7 @@ use super::super::testing::Place;
 use super::*;
 use crate::engine::tests::{DIAMOND, ONE};
 
-/// All of a stream, to its end, within twenty seconds.
+/// All of a stream, to its end, within a minute.
 async fn all<T>(mut stream: Streaming<T>) -> Vec<T> {
     let read = async {
         let mut all = Vec::new();

@@ -41,7 +41,7 @@ pub(super) fn put_event(event: &StoredEvent, payload: &mut Vec<u8>, row: &mut Ve
     Ok(())
 }
 
-/// An event's row as JSON: what a dead letter keeps.
+/// An event's row as JSON: what a dead letter keeps. Nothing if its payload cannot be written: without, it would be another event.
 pub(super) fn event_json(event: &StoredEvent) -> Vec<u8> {
     let mut row = json!({
         "agent_id": event.agent.as_str(), "event_id": &*event.event_id, "digest": event.digest, "seq": event.seq,
@@ -49,7 +49,9 @@ pub(super) fn event_json(event: &StoredEvent) -> Vec<u8> {
     });
     if let (Ok(cloud), Some(row)) = (CloudEvent::of(event), row.as_object_mut()) {
         let mut payload = Vec::new();
-        let _ = put_payload(&cloud, &mut payload);
+        if put_payload(&cloud, &mut payload).is_err() {
+            return Vec::new();
+        }
         let texts = [
             ("type", cloud.kind),
             ("subject", cloud.subject.as_deref().unwrap_or_default()),
@@ -79,6 +81,7 @@ fn millis(time: &str) -> Millis {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -88,5 +91,31 @@ mod tests {
         for nonsense in ["", "yesterday", "9999-01-01T00:00:00Z"] {
             assert_eq!(millis(nonsense), 0, "{nonsense}");
         }
+    }
+
+    #[test]
+    fn of_an_event_that_cannot_be_written_nothing_is_kept_that_would_be_another_one() {
+        use arcgate_api::gateway::v1::Event;
+        use prost::Message as _;
+        use prost_types::value::Kind;
+        use prost_types::{Struct, Value};
+        // Too large, and without a content that could be cut.
+        let text = |length| Value { kind: Some(Kind::StringValue("x".repeat(length))) };
+        let stored = |length| {
+            let payload = Struct { fields: [("note".to_owned(), text(length))].into() };
+            StoredEvent {
+                position: 0,
+                next: 8,
+                received: 1,
+                agent: crate::id::Id::parse("agent-1").unwrap(),
+                event_id: "evt-1".into(),
+                seq: 1,
+                digest: 1,
+                raw: Event { payload: Some(payload), ..Event::default() }.encode_to_vec().into(),
+            }
+        };
+        assert!(put_event(&stored(MAX_PAYLOAD), &mut Vec::new(), &mut Vec::new()).is_err());
+        assert_eq!(event_json(&stored(MAX_PAYLOAD)), b"");
+        assert!(!event_json(&stored(10)).is_empty());
     }
 }

@@ -86,6 +86,7 @@ pub(super) async fn redeliver(server: &Server, letter: &DeadLetter, usual: &str)
         Some(other) => return Err(DeliveryError::permanent(format!("there is no table {other}"))),
         None => usual,
     };
+    letter.check_whole()?;
     let record = Bytes::copy_from_slice(letter.record.as_bytes());
     let token = format!("letter-{:016x}-{}", xxhash_rust::xxh3::xxh3_64(&record), letter.position);
     insert_json(server, table, &token, record).await

@@ -10,6 +10,8 @@ use crate::replay::escape::escape;
 use crate::source::events::digest::MAX_DEPTH;
 use crate::source::events::payload::{PayloadError, Struct, Value};
 
+/// Texts are escaped in pieces of at most so many bytes.
+const PIECE: usize = 64 << 10;
 /// Most objects in events have no more members.
 const FEW: usize = 16;
 
@@ -48,7 +50,14 @@ impl<'o> Json<'o> {
         // No byte becomes less than one, so that what cannot fit is not even begun.
         self.room(text.len() + 2)?;
         self.out.push(b'"');
-        escape(text, self.out);
+        let mut rest = text;
+        while !rest.is_empty() {
+            // In pieces: what becomes longer than the limit by being escaped is given up soon.
+            let (piece, more) = rest.split_at(rest.floor_char_boundary(PIECE));
+            escape(piece, self.out);
+            self.room(1)?;
+            rest = more;
+        }
         self.out.push(b'"');
         self.room(0)
     }
@@ -61,7 +70,7 @@ impl<'o> Json<'o> {
         }
         self.out.push(b'"');
         let mut taken = 0;
-        let mut step = end;
+        let mut step = PIECE;
         // Steps that become smaller until not even one character fits.
         while step > 0 && taken < text.len() {
             let upto = text.floor_char_boundary((taken + step).min(text.len()));

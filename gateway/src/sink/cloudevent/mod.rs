@@ -19,7 +19,7 @@
 //! |---|---|
 //! | `contentTruncated` | `true` |
 //! | `contentBytes` | how many bytes of UTF-8 `content` had |
-//! | `contentStepRunId` | the step run whose log has all of it, line by line, if lines were made of it |
+//! | `contentStepRunId` | in Kafka: the step run whose log has all of it, line by line, if lines were made of it |
 
 pub(in crate::sink) mod json;
 #[cfg(test)]
@@ -90,11 +90,15 @@ impl<'a> CloudEvent<'a> {
         let is_envelope = text_of(&members, "specversion").is_some();
         let (mut given, mut data) = ([None; ATTRIBUTES.len()], None);
         if is_envelope {
-            members.retain(|(name, value)| match ATTRIBUTES.iter().position(|attribute| attribute == name) {
-                Some(at) => given[at].replace(*value).is_some(),
-                None if *name == "data" => data.replace(*value).is_some(),
-                None => true,
-            });
+            let mut extensions = Vec::with_capacity(members.len());
+            for (name, value) in members {
+                match ATTRIBUTES.iter().position(|attribute| *attribute == name) {
+                    Some(at) => given[at] = Some(value),
+                    None if name == "data" => data = Some(value),
+                    None => extensions.push((name, value)),
+                }
+            }
+            members = extensions;
         }
         let [_, id, source, kind, time, _, subject] =
             given.map(|value| value.and_then(Value::as_text).filter(|text| !text.is_empty()));

@@ -248,3 +248,15 @@ fn without_content_a_large_event_stays_too_large() {
     assert_eq!(event.write(4096, || None, &mut out), Err(WriteError::TooLarge(4096)));
     assert!(out.is_empty());
 }
+
+#[test]
+fn text_that_grows_by_being_escaped_takes_no_more_room_than_the_limit_asks_for() {
+    // Each becomes six bytes.
+    let content = "\u{1}".repeat(3 << 20);
+    let event = stored(&event("outbox", struct_of(&envelope(&content))));
+    let (limit, mut out) = (4 << 20, Vec::new());
+    let written = CloudEvent::of(&event).unwrap().write(limit, || None, &mut out).unwrap();
+    assert!(matches!(written, Written::Cut(_)), "{written:?}");
+    assert!(out.len() <= limit && out.len() > limit - 1024, "{}", out.len());
+    assert!(out.capacity() <= 2 * limit + (1 << 20), "{}", out.capacity());
+}

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::delivery::{MAX_KEPT_RECORD, Rejected};
+use super::delivery::{DeliveryError, MAX_KEPT_RECORD, Rejected};
 use crate::clock::Millis;
 use crate::store::Position;
 
@@ -61,6 +61,21 @@ impl DeadLetter {
         let cut = record.len() > MAX_KEPT_RECORD;
         let record = String::from_utf8_lossy(&record[..record.len().min(MAX_KEPT_RECORD)]).into_owned();
         Self { sink: sink.to_owned(), position, line, at_ms: now, reason, attempts: 1, route, cut, record }
+    }
+
+    /// Whether the whole record is there to be sent again.
+    ///
+    /// # Errors
+    /// Permanent: only a part of it was kept, or it could not be written as a record at all.
+    pub(super) fn check_whole(&self) -> Result<(), DeliveryError> {
+        let why = match self {
+            Self { cut: true, .. } => "it was too large to be kept whole, so that it cannot be sent again",
+            Self { record, .. } if record.is_empty() => {
+                "it could not be written as a record, so that there is nothing to send again"
+            }
+            _ => return Ok(()),
+        };
+        Err(DeliveryError::permanent(why))
     }
 
     /// What names it among its sink's.

@@ -82,3 +82,12 @@ fn what_is_too_large_is_cut_and_says_so() {
     assert!(cut.cut && cut.record.len() == MAX_KEPT_RECORD);
     assert!(!letter(8).cut);
 }
+
+#[test]
+fn only_a_record_that_is_there_whole_is_sent_again() {
+    let of = |record: Bytes| DeadLetter::new("s", Rejected { record, ..Rejected::default() }, 5).check_whole();
+    assert_eq!(of("{}".into()), Ok(()));
+    for (record, why) in [(Bytes::new(), "nothing to send again"), (vec![b'x'; MAX_KEPT_RECORD + 1].into(), "too large")] {
+        assert!(matches!(of(record), Err(DeliveryError::Permanent { why: ref said }) if said.contains(why)), "{why}");
+    }
+}

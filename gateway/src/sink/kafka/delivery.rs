@@ -207,9 +207,7 @@ impl<E: Encode> Delivery for KafkaDelivery<E> {
     }
 
     async fn redeliver(&self, letter: &DeadLetter) -> Result<(), DeliveryError> {
-        if letter.cut {
-            return Err(DeliveryError::permanent("it was too large to be kept whole, so that it cannot be sent again"));
-        }
+        letter.check_whole()?;
         let (session, _) = self.state()?;
         let ticket = Ticket::new(Kind::Letter);
         let (letter, sent, runtime) = (letter.clone(), Arc::clone(&ticket), Handle::current());

@@ -19,13 +19,22 @@ async fn work_is_pushed_as_soon_as_there_is_some_and_again_when_a_place_is_free(
             let mut link = open(&place, over, &x).await;
             place.bench.run(DIAMOND).await;
             // The diamond has a, then b and c at once, then d: at one place one after the other.
-            let mut names = Vec::new();
+            let (mut names, mut next) = (Vec::new(), None);
             for _ in 0..5 {
-                let step = link.work().await;
+                let step = match next.take() {
+                    Some(step) => step,
+                    None => Box::new(link.work().await),
+                };
                 names.push(format!("{}.{}", step.job_name, step.step_name));
                 assert!(link.start(&step.step_run_id).await);
                 let request = link.report(&step.step_run_id, S::Success).await;
-                assert_eq!(link.hear().await, Heard::Yes(request), "{over:?}");
+                // The yes and the next work come from two tasks.
+                loop {
+                    match link.hear().await {
+                        Heard::Work(step) => next = Some(step),
+                        heard => break assert_eq!(heard, Heard::Yes(request), "{over:?}"),
+                    }
+                }
             }
             assert_eq!(names, ["a.s", "a.t", "b.s", "c.s", "d.s"]);
             eventually(async || place.bench.number("SELECT COUNT(*) FROM t_pipeline_run WHERE status = 2").await == 0).await;
