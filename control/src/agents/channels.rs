@@ -261,7 +261,10 @@ pub(super) async fn dispatch(engine: Engine, channels: Arc<Channels>, mut asked:
                 Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             }
         }
-        while let Ok(one) = asked.try_recv() {
+        // More wait outside while the engine cannot answer these.
+        while todo.asked.len() < ASKED
+            && let Ok(one) = asked.try_recv()
+        {
             todo.ask(one);
         }
         let wishes = todo.wishes(&channels);
