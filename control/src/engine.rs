@@ -97,7 +97,8 @@ impl Engine {
         let (seq, known) = watch::channel(0);
         let (stop, wish) = watch::channel(false);
         let engine = Self { requests, database: database.clone(), changes: changes.downgrade(), seq: known, stop };
-        let worker = Worker { database, clock, requests: receiver, stop: wish, changes, seq, points, ticks_from: crate::Millis::MIN };
+        let worker =
+            Worker { database, clock, requests: receiver, stop: wish, changes, seq, points, ticks_from: crate::Millis::MIN };
         Ok((engine, tokio::spawn(worker.run(writer, state))))
     }
 

@@ -210,9 +210,7 @@ impl Callers for Tokens {
     fn identify<'a>(&'a self, token: Option<&'a str>) -> BoxFuture<'a, Result<Identity, AuthError>> {
         let found = match token {
             None => Err(AuthError::Missing),
-            Some(token) => {
-                self.name_of(token).map(|name| Identity::User { name, writes: true }).ok_or(AuthError::Unknown)
-            }
+            Some(token) => self.name_of(token).map(|name| Identity::User { name, writes: true }).ok_or(AuthError::Unknown),
         };
         ready(found).boxed()
     }

@@ -14,13 +14,16 @@ const FILE: &str = "control.db";
 pub(super) fn problems(settings: &Settings) -> Vec<(&'static str, String)> {
     let control = &settings.control;
     let mut problems = Vec::new();
-    if !control.database.is_empty() && !control.database.starts_with("postgres://") && !control.database.starts_with("postgresql://")
+    if !control.database.is_empty()
+        && !control.database.starts_with("postgres://")
+        && !control.database.starts_with("postgresql://")
     {
         let why = "is no address of a PostgreSQL database; write postgres://user@host:port/name, or leave it out for a file in the store's folder";
         problems.push(("control.database", format!("control.database = \"{}\" {why}", control.database)));
     }
     if control.database.is_empty() && control.password_file.is_some() {
-        problems.push(("control.password_file", "control.password_file is set, but control.database is not; set it too".to_owned()));
+        problems
+            .push(("control.password_file", "control.password_file is set, but control.database is not; set it too".to_owned()));
     }
     if let Err(what) = control.location(&settings.store.path) {
         problems.push(("control.password_file", what));

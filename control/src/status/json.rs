@@ -22,7 +22,8 @@ pub(super) fn of(row: &AnyRow, of: &spec_pb::Step) -> Result<Value, DbError> {
             serde_json::from_str(&own).map_err(|error| DbError::Corrupt(format!("column env: {error}")))?;
         environment.extend(own);
     }
-    let args: BTreeMap<&String, Value> = of.args.iter().flat_map(|args| &args.fields).map(|(name, arg)| (name, plain(arg))).collect();
+    let args: BTreeMap<&String, Value> =
+        of.args.iter().flat_map(|args| &args.fields).map(|(name, arg)| (name, plain(arg))).collect();
     Ok(json!({
         "stepRunId": text("step_run_id")?,
         "name": text("name")?,

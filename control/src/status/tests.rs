@@ -6,7 +6,8 @@ use futures_util::StreamExt as _;
 use super::*;
 use crate::engine::tests::Bench;
 
-const TWO: &str = "jobs: [{name: j, env: {K: v}, steps: [{name: a, uses: shell, args: {run: 'x', n: 1.5}}, {name: b, uses: shell}]}]";
+const TWO: &str =
+    "jobs: [{name: j, env: {K: v}, steps: [{name: a, uses: shell, args: {run: 'x', n: 1.5}}, {name: b, uses: shell}]}]";
 
 fn named(pipeline_id: &str, job_id: &str, step_run_id: &str) -> Named {
     Named { pipeline_id: pipeline_id.into(), job_id: job_id.into(), step_run_id: step_run_id.into() }

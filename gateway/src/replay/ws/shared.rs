@@ -194,7 +194,12 @@ impl Shared {
     ///
     /// # Errors
     /// What to tell the client.
-    pub(super) async fn status(self: Arc<Self>, who: Identity, target: Target, step_run: StepRunId) -> Result<StatusFeed, String> {
+    pub(super) async fn status(
+        self: Arc<Self>,
+        who: Identity,
+        target: Target,
+        step_run: StepRunId,
+    ) -> Result<StatusFeed, String> {
         if !self.access.may(&who, Verb::ReadStatus, Some(&step_run)).await {
             return Err(format!("{who} may not read the status of this step run"));
         }

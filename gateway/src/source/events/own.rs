@@ -58,7 +58,10 @@ impl OwnEvents {
         let fates = underway.fates.await.unwrap_or(Err(StoreError::Closed)).map_err(|error| error.to_string())?;
         let dead = fates.iter().filter(|fate| matches!(fate, EventFate::Dead)).count();
         if dead > 0 {
-            tracing::error!(dead, "events of the control plane cannot be accepted and are dead letters: `arcgate deadletters ls`");
+            tracing::error!(
+                dead,
+                "events of the control plane cannot be accepted and are dead letters: `arcgate deadletters ls`"
+            );
         }
         Ok(())
     }
