@@ -50,11 +50,6 @@ fn place(pipeline: &pb::PipelineDetail) -> Place {
     Place { url: repo_url.clone(), branch: default_branch.clone(), path: pipeline_file_path.clone() }
 }
 
-/// The format of a file of that name; `.json`, or else YAML.
-fn format_of(path: &str) -> Format {
-    if path.to_ascii_lowercase().ends_with(".json") { Format::Json } else { Format::Yaml }
-}
-
 impl Repositories {
     /// Those of an engine's pipelines.
     #[must_use]
@@ -79,7 +74,7 @@ impl Repositories {
 
     async fn read(&self, pipeline: &pb::PipelineDetail) -> Result<Save, NotSynced> {
         let found = self.git.read(&place(pipeline)).await?;
-        let format = format_of(&pipeline.pipeline_file_path);
+        let format = Format::of(&pipeline.pipeline_file_path, &found.text);
         let problems = |all: Vec<spec::Problem>| {
             let all: Vec<&str> = all.iter().map(|problem| &*problem.message).collect();
             NotSynced::Parse(format!("{} at {}: {}", pipeline.pipeline_file_path, found.commit, all.join("; ")))
@@ -102,7 +97,7 @@ impl Repositories {
 
     /// Writes a definition into its repository: onto the pipeline's branch, or onto one that is made for it.
     pub(crate) async fn push(&self, pipeline: &pb::PipelineDetail, spec: &Spec, save: &Save) -> Result<Pushed, GitError> {
-        let text = spec::write(spec, format_of(&pipeline.pipeline_file_path));
+        let text = spec::write(spec, Format::of(&pipeline.pipeline_file_path, ""));
         let mut place = place(pipeline);
         let mut onto = None;
         if pipeline.save_mode() == pb::PipelineSaveMode::Pr {
