@@ -23,6 +23,9 @@ pub use self::error::DbError;
 const READERS: u32 = 8;
 /// How long a reader is waited for, and a lock of another program on a SQLite file.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The pages of SQLite's log of changes at which the writer itself puts them into the database's file; usually
+/// [`Database::keep_small`] has done so before.
+const LONGEST_LOG: u32 = 16_384;
 /// The lock that says who writes to a PostgreSQL database: `arcgate` as bytes.
 const WRITERS_LOCK: i64 = 0x61_7263_6761_7465;
 
@@ -97,6 +100,18 @@ impl Database {
         Ok(self.readers.begin_with(begin).await?)
     }
 
+    /// Puts what was written into SQLite's file, beside the writer, who would have to wait for that: so its log of changes stays small.
+    /// Nothing to do in PostgreSQL.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub async fn keep_small(&self) -> Result<(), DbError> {
+        if !self.server {
+            sqlx::query("PRAGMA wal_checkpoint(PASSIVE)").execute(&self.readers).await?;
+        }
+        Ok(())
+    }
+
     /// Closes the readers, once they are idle.
     pub async fn close(&self) {
         self.readers.close().await;
@@ -143,7 +158,8 @@ async fn prepare(connection: &mut AnyConnection, server: bool) -> Result<(), sql
     if !server {
         let patience = PATIENCE.as_millis();
         let text = format!(
-            "PRAGMA busy_timeout = {patience}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON"
+            "PRAGMA busy_timeout = {patience}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+             PRAGMA wal_autocheckpoint = {LONGEST_LOG}"
         );
         connection.execute(sqlx::AssertSqlSafe(text)).await?;
     }

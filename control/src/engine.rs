@@ -15,6 +15,7 @@
 //! | `watching` | a snapshot, then each change |
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arcgate_api::agent::v1 as agent;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
@@ -66,6 +67,8 @@ pub use self::update::{AgentMoved, Moved, Update};
 pub use self::watching::{Seen, Snapshot, Watcher};
 use self::worker::{Points, Request, Worker};
 
+/// How often the database is put in order.
+const TIDY: Duration = Duration::from_secs(1);
 /// How many requests may wait; more wait outside.
 const QUEUE: usize = 4_096;
 
@@ -130,6 +133,19 @@ impl Engine {
         let (answer, answered) = oneshot::channel();
         self.requests.send(Request { command, answer }).await.map_err(|_| EngineError::Ended)?;
         answered.await.map_err(|_| EngineError::Ended)?
+    }
+
+    /// Keeps the database in order, until the engine ends: the caller spawns it.
+    pub async fn tidy(self) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(TIDY) => {}
+                () = self.ended() => return,
+            }
+            if let Err(why) = self.database.keep_small().await {
+                tracing::warn!(%why, "the database's log of changes grows for now");
+            }
+        }
     }
 
     async fn do_it(&self, command: Command) -> Result<(), EngineError> {

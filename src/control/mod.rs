@@ -54,7 +54,8 @@ impl ControlPlane {
         let database = Database::open(location).await?;
         let (engine, worker) = Engine::start(database, Arc::new(SystemClock)).await?;
         let (agents, dispatch) = Agents::start(engine.clone(), settings);
-        Ok(Self { engine, agents, tasks: vec![dispatch], worker })
+        let tidy = tokio::spawn(engine.clone().tidy());
+        Ok(Self { engine, agents, tasks: vec![dispatch, tidy], worker })
     }
 
     /// The agents.
