@@ -119,7 +119,7 @@ impl Pending {
 }
 
 /// JSON as protobuf has it. Numbers become doubles, as in every `Struct`.
-fn value(json: &serde_json::Value) -> Value {
+pub(crate) fn value(json: &serde_json::Value) -> Value {
     let kind = match json {
         serde_json::Value::Null => Kind::NullValue(0),
         serde_json::Value::Bool(yes) => Kind::BoolValue(*yes),
