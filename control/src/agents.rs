@@ -90,7 +90,9 @@ impl Agents {
         (Self { engine, settings, channels }, task)
     }
 
-    pub(crate) fn engine(&self) -> &Engine {
+    /// Whose steps they execute.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
         &self.engine
     }
 

@@ -22,6 +22,7 @@
 //! | [`engine`] | drives runs: each request one transaction, with its events |
 //! | [`pipelines`] | pipelines and the revisions of their definitions |
 //! | [`grpc`] | the calls |
+//! | [`status`] | one step run's status, for those who watch it |
 
 pub mod agents;
 pub mod cron;
@@ -35,6 +36,7 @@ pub mod labels;
 pub mod pipelines;
 pub mod plan;
 pub mod spec;
+pub mod status;
 pub mod template;
 mod text;
 pub mod trigger;

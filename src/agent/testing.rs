@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcgate_api::agent::v1::StepRun;
-use prost_types::Struct;
 use tempfile::TempDir;
 use tokio::sync::watch;
 
@@ -21,7 +20,7 @@ use super::step::{Ending, StepLog};
 use super::stop::{Stop, Why};
 use super::workspaces::Workspaces;
 use super::{Options, Shared};
-use crate::push::event::value;
+use crate::json::to_struct;
 use crate::push::outbox::Shelf;
 use crate::push::target::Target;
 
@@ -96,14 +95,13 @@ impl Bench {
 
 /// A step with these arguments.
 pub(super) fn step(uses: &str, args: &serde_json::Value) -> StepRun {
-    let Some(prost_types::value::Kind::StructValue(args)) = value(args).kind else { return StepRun::default() };
     StepRun {
         step_run_id: "s1".into(),
         pipeline_run_id: "run1".into(),
         step_name: "step".into(),
         workspace: "job1".into(),
         uses: uses.into(),
-        args: Some(Struct { fields: args.fields }),
+        args: to_struct(args),
         ..StepRun::default()
     }
 }
