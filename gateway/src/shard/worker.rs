@@ -131,11 +131,21 @@ impl Worker {
         };
         if stream.is_dirty() {
             let soon = stream.tail.has_readers();
-            let due = now + if soon { READER_INTERVAL } else { self.settings.write_interval };
+            let due = match soon {
+                // Nothing comes that it could be written with, and whoever hears that the step is over wants to see its last lines.
+                _ if batch.end_of_log => now,
+                true => now + READER_INTERVAL,
+                false => now + self.settings.write_interval,
+            };
             if stream.pending.due.is_none_or(|known| due < known) {
                 stream.pending.due = Some(due);
-                let queue = if soon { &mut self.due_soon } else { &mut self.due_later };
-                queue.push_back((due, batch.step_run.clone()));
+                let entry = (due, batch.step_run.clone());
+                match soon {
+                    // Each queue is in order: what is due now comes first.
+                    _ if batch.end_of_log => self.due_soon.push_front(entry),
+                    true => self.due_soon.push_back(entry),
+                    false => self.due_later.push_back(entry),
+                }
             }
         }
         Ok(outcome)

@@ -1,0 +1,5 @@
+//! The reference agent against the gateway: both are the real binary.
+
+mod place;
+mod plain;
+mod survivals;
