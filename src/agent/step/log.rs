@@ -95,6 +95,7 @@ impl StepLog {
         while !self.has_arrived() && since.elapsed() < LOG_FIRST {
             // Without a channel nobody could hear the report either.
             if !*connected.borrow_and_update() {
+                let _ = connected.changed().await;
                 since = Instant::now();
             }
             sleep(TICK).await;

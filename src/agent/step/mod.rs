@@ -109,6 +109,9 @@ async fn perform(
         Ok(work) => work,
         Err(why) => return Ending::failed(why),
     };
+    if !step.image.is_empty() {
+        log.say(&format!("this agent runs no containers: the step runs on its machine, not in the image {}", step.image));
+    }
     let mut stop = Stop::new(told, limit);
     let ending = match plugins::find(step, shared.options.plugins.as_deref()) {
         Ok(plugin) => plugin.run(&work, &mut stop).await,

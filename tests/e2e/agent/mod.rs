@@ -2,4 +2,5 @@
 
 mod place;
 mod plain;
+mod rounds;
 mod survivals;

@@ -105,7 +105,7 @@ impl Place {
         let mut calls = PipelineServiceClient::new(self.rig.gateway.channel()?);
         let draft = pb::CreatePipelineRequest {
             project_id: "p".into(),
-            name: "test".into(),
+            name: format!("test {}", rand::random::<u64>()),
             pipeline_file_path: "ci.yaml".into(),
             ..Default::default()
         };

@@ -1,0 +1,71 @@
+//! Many runs while gateway and agents are killed again and again.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use arcgate_api::pipeline::v1::PipelineStatus;
+use arcgate_api::steprun::v1::StepRunStatus;
+
+use super::place::Place;
+use crate::harness::{Outcome, run, scaled};
+
+/// A diamond whose steps note that they start, by their step run's id, and take a moment.
+fn diamond(starts: &str) -> String {
+    let job = |name: &str, after: &str| {
+        let script = format!("echo $ARCGATE_STEP_RUN_ID >>{starts}; seq 200; sleep 0.2; echo last");
+        let steps = ["one", "two"].map(|step| format!("{{name: {name}-{step}, uses: shell, args: {{run: '{script}'}}}}"));
+        format!("- {{name: {name}, dependsOn: [{after}], retry: {{max_attempts: 100}}, steps: [{}]}}\n", steps.join(", "))
+    };
+    [job("a", ""), job("b", "a"), job("c", "a"), job("d", "b, c")].concat()
+}
+
+#[test]
+fn no_run_is_lost_and_no_step_starts_twice_whoever_is_killed() -> Outcome<()> {
+    run(600, async {
+        let mut place = Place::start().await?;
+        let starts = place.path("starts");
+        fs::write(&starts, "")?;
+        let names = ["x", "y"];
+        let words = ["--max-step-runs", "3"];
+        let mut agents = BTreeMap::new();
+        for name in names {
+            agents.insert(name, place.agent(name, &words)?);
+        }
+        let mut runs = Vec::new();
+        for round in 0..scaled(12, 3) {
+            runs.push(place.run(&diamond(&starts.display().to_string())).await?);
+            // In the middle of something, each time of something else.
+            tokio::time::sleep(std::time::Duration::from_millis(37 * (round as u64 % 7))).await;
+            match round % 3 {
+                0 => place.crash().await?,
+                1 => place.cut(),
+                _ => {
+                    let name = names[round % names.len()];
+                    agents.get_mut(name).ok_or("no agent")?.kill9()?;
+                    agents.insert(name, place.agent(name, &words)?);
+                }
+            }
+        }
+        let mut whole = String::new();
+        for number in 1..=200 {
+            whole += &format!("{number}\n");
+        }
+        whole += "last\n";
+        for run_id in &runs {
+            assert_eq!(place.ended(run_id).await?, PipelineStatus::Success, "run {run_id}");
+            let steps = place.steps(run_id).await?;
+            let well = steps.iter().filter(|step| step.status() == StepRunStatus::Success);
+            for step in well.clone().take(2) {
+                assert!(place.log(&step.step_run_id).await? == whole, "the log of {} is not whole", step.step_run_id);
+            }
+            assert!(well.count() >= 8, "{steps:?}");
+        }
+        let started = fs::read_to_string(&starts)?;
+        let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
+        for step_run in started.lines() {
+            *counts.entry(step_run).or_default() += 1;
+        }
+        assert!(counts.values().all(|count| *count == 1), "started twice: {counts:?}");
+        Ok(())
+    })
+}
