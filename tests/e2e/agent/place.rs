@@ -167,6 +167,12 @@ impl Place {
         text(&self.rig.arcgate(&["tail", "--server", &server, step_run]).await?, 0)
     }
 
+    /// Its lines as they are there now.
+    pub(super) async fn log_now(&self, step_run: &str) -> Outcome<String> {
+        let server = format!("http://{}", self.rig.http());
+        text(&self.rig.arcgate(&["tail", "--no-follow", "--server", &server, step_run]).await?, 0)
+    }
+
     /// A path for files of steps.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
