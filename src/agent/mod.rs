@@ -116,7 +116,7 @@ pub fn run(options: Options) -> ExitCode {
 async fn live(options: Options, target: Target, diary: &Diary) -> Result<(), String> {
     let mut signals = Signals::ending().map_err(|error| format!("cannot listen to signals: {error}"))?;
     let root = options.state.clone().unwrap_or_else(|| crate::push::state_folder(None).join("agent"));
-    let folder = StateFolder::take(&root)?;
+    let folder = StateFolder::take_soon(&root).await?;
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let who =
         Introduction { name: options.name.clone().unwrap_or(host), labels: options.labels.clone(), most: options.max_step_runs };

@@ -13,9 +13,16 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep};
+
+/// How long a folder that is in use is waited for.
+const FREE_WITHIN: Duration = Duration::from_secs(1);
+/// How often it is tried.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Who the agent is.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +65,20 @@ impl StateFolder {
         let folder = Self { root, _lock: lock };
         folder.clean().map_err(cannot)?;
         Ok(folder)
+    }
+
+    /// Takes the folder as soon as it is free: a process that has just ended, or that was just about to start another, may still have it.
+    ///
+    /// # Errors
+    /// As [`Self::take`].
+    pub(super) async fn take_soon(root: &Path) -> Result<Self, String> {
+        let until = Instant::now() + FREE_WITHIN;
+        loop {
+            match Self::take(root) {
+                Err(_) if Instant::now() < until => sleep(PAUSE).await,
+                outcome => return outcome,
+            }
+        }
     }
 
     /// What ran under an agent that was killed is lost, and so is what it worked on.
@@ -164,8 +185,8 @@ mod tests {
         assert!(state.own().err().unwrap().contains("agent.json"));
     }
 
-    #[test]
-    fn what_a_killed_agents_steps_left_is_gone_at_the_next_start() {
+    #[tokio::test]
+    async fn what_a_killed_agents_steps_left_is_gone_at_the_next_start() {
         let folder = tempfile::tempdir().unwrap();
         let state = StateFolder::take(folder.path()).unwrap();
         let (work, input) = (state.workspaces().join("job/file"), state.inputs().join("script"));
@@ -173,7 +194,7 @@ mod tests {
         std::fs::write(&work, "").unwrap();
         std::fs::write(&input, "").unwrap();
         drop(state);
-        let state = StateFolder::take(folder.path()).unwrap();
+        let state = StateFolder::take_soon(folder.path()).await.unwrap();
         assert!(!work.exists() && !input.exists() && state.workspaces().is_dir());
     }
 }
