@@ -180,7 +180,7 @@ fn sinks(settings: &Settings, server: Option<&Server>, lookup: &Arc<dyn StepRunL
     if let Some(server) = server {
         let memory = sinks.memory("clickhouse");
         sinks.add_events(CLICKHOUSE_EVENTS, ClickHouseEvents::new(server.clone(), memory.clone()));
-        sinks.add_lines(CLICKHOUSE_LOGS, ClickHouseLines::new(server.clone(), memory));
+        sinks.add_lines(CLICKHOUSE_LOGS, ClickHouseLines::new(server.clone(), memory, Arc::clone(lookup)));
     }
     Ok(sinks)
 }

@@ -142,11 +142,13 @@ impl Agents {
             max_step_runs: i64::from(asked.max_concurrent_step_runs),
             patience: self.settings.patience,
         };
-        if !registration_token.is_empty() {
+        // Where nobody has to show who they are, agents need not either.
+        let is_free = matches!(caller, Some(Caller::Anyone)) && token.is_empty();
+        if !registration_token.is_empty() || is_free {
             let id = token::agent_id();
             let own = token::of_agent(&id);
             let newcomer = Newcomer {
-                registration_hash: token::hash(registration_token),
+                registration_hash: (!registration_token.is_empty()).then(|| token::hash(registration_token)),
                 agent_id: id,
                 token_hash: token::hash(&own),
                 enabled: self.settings.auto_approve,

@@ -20,7 +20,7 @@
 //! | [`agents`] | agents: who is there, what they are given, what they say |
 //! | [`db`] | SQLite or PostgreSQL, one text of SQL |
 //! | [`engine`] | drives runs: each request one transaction, with its events |
-//! | [`pipelines`] | pipelines and the revisions of their definitions |
+//! | [`pipelines`] | pipelines and the revisions of their definitions, here or in git repositories |
 //! | [`grpc`] | the calls |
 //! | [`status`] | one step run's status, for those who watch it |
 
@@ -29,6 +29,7 @@ pub mod cron;
 pub mod db;
 pub mod duration;
 pub mod engine;
+mod git;
 mod glob;
 mod graph;
 pub mod grpc;

@@ -19,6 +19,7 @@ use arcgate_control::agents::{AgentSettings, Agents};
 use arcgate_control::db::{Database, DbError, Location};
 use arcgate_control::engine::{Engine, SystemClock};
 use arcgate_control::grpc::{AgentCalls, PipelineCalls, StepRunCalls, StreamCalls};
+use arcgate_control::pipelines::Repositories;
 use arcgate_gateway::source::events::own::OwnEvents;
 use arcgate_gateway::stop::Stop;
 use tokio::task::JoinHandle;
@@ -67,6 +68,7 @@ impl ControlPlane {
         let log = Arc::new(JoinedLog::new(events));
         self.tasks.push(tokio::spawn(self.engine.clone().relay(Arc::clone(&log))));
         self.tasks.push(tokio::spawn(self.engine.clone().follow(log)));
+        self.tasks.push(tokio::spawn(Repositories::new(self.engine.clone()).follow()));
     }
 
     /// Its calls. Their callers are whom `auth` knows; answers without end of their own end at the `stop`; a message has at most

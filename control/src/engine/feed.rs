@@ -4,6 +4,7 @@
 //! has its effects once, however often the program is killed. The relay appends at least once; repeats have the same id, which the event
 //! log knows ([`super::Event`]).
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use super::turn::Turn;
 use super::{Engine, EngineError};
 use crate::db::DbError;
 use crate::db::row::Columns as _;
+use crate::pipelines::Repositories;
 
 /// The name of the control plane's cursor over the event log.
 const CURSOR: &str = "events";
@@ -111,8 +113,9 @@ impl Engine {
 
     /// Follows the event log until the engine ends: the caller spawns it.
     pub async fn follow(self, feed: Arc<impl EventFeed>) {
+        let repositories = Repositories::new(self.clone());
         loop {
-            match self.follow_once(&*feed).await {
+            match self.follow_once(&*feed, &repositories).await {
                 Err(Stop::Ended) => return,
                 Err(Stop::Failed(why)) => tracing::warn!(%why, "accepted events are not followed for now; trying again"),
                 Ok(never) => match never {},
@@ -121,7 +124,7 @@ impl Engine {
         }
     }
 
-    async fn follow_once(&self, feed: &impl EventFeed) -> Result<std::convert::Infallible, Stop> {
+    async fn follow_once(&self, feed: &impl EventFeed, repositories: &Repositories) -> Result<std::convert::Infallible, Stop> {
         let mut kept = self.cursor().await.map_err(|error| Stop::Failed(error.to_string()))?;
         let mut at = kept.clone();
         let mut passed = 0;
@@ -135,6 +138,11 @@ impl Engine {
             at = Some(portion.next.clone());
             if events.is_empty() && passed < KEEP_AFTER {
                 continue;
+            }
+            let projects: BTreeSet<&str> = events.iter().map(|event| &*event.project_id).filter(|id| !id.is_empty()).collect();
+            for project in projects {
+                // What begins now shall be what was pushed.
+                repositories.sync_all(project).await;
             }
             self.accept(events, kept.clone(), portion.next.clone()).await?;
             kept.clone_from(&at);
