@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::Ending;
+use super::{Ending, StepLog};
+use crate::agent::events::About;
 use crate::agent::mask::Mask;
 use crate::agent::stop::Why;
 use crate::agent::testing::{Bench, script, step};
@@ -143,6 +144,25 @@ async fn secrets_reach_the_program_and_not_its_log() {
     assert_eq!(lines, ["*** is ***", "a***b", "x***x"]);
     let left: Vec<_> = std::fs::read_dir(bench.shared.folder.inputs()).unwrap().collect();
     assert!(left.is_empty(), "the script is gone: {left:?}");
+}
+
+#[tokio::test]
+async fn a_step_is_reported_only_when_the_gateway_has_the_end_of_its_log() {
+    let bench = Bench::new();
+    let (step, log) = (script(""), StepLog::unsent(Mask::default()));
+    log.say("last words");
+    let (spool, _) = log.parts();
+    let report = Ending::Succeeded.report("s1", &Mask::default()).unwrap();
+    let shared = bench.shared.clone();
+    let finished = tokio::spawn(async move {
+        log.finish(&shared, &About::new("a", &step), &report, Duration::ZERO).await;
+    });
+    eventually("no more lines come", || spool.with(|spool| spool.take(0).is_some())).await;
+    eventually("the end is to be sent", || spool.with(|spool| spool.end_to_send().is_some())).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!finished.is_finished());
+    spool.with(|spool| spool.end_acked());
+    finished.await.unwrap();
 }
 
 #[tokio::test]
