@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use crate::agent::AgentArgs;
 use crate::settings::{Given, Place, Sources, from_flag, value};
 use crate::{push, tail};
 
@@ -40,6 +41,9 @@ pub enum Command {
     /// Show the log of a step run, what there is and what comes
     #[command(after_help = EXIT_CODES)]
     Tail(Box<TailArgs>),
+    /// Execute steps of pipelines: an agent
+    #[command(after_help = EXIT_CODES)]
+    Agent(Box<AgentArgs>),
     /// Print the effective settings and where each comes from
     Config(ConfigArgs),
     /// Check the settings without starting anything

@@ -15,7 +15,7 @@ pub use args::{Arcgate, ClickHouseCommand, Command, DeadLettersCommand, LetterAr
 
 use self::args::SettingsArgs;
 use crate::settings::{Loaded, Settings, SettingsError, Sources, as_markdown, as_toml, check, load};
-use crate::{deadletters, push, serve, store, tail};
+use crate::{agent, deadletters, push, serve, store, tail};
 
 /// Wrong usage, wrong settings included.
 const USAGE: u8 = 2;
@@ -38,6 +38,7 @@ fn run(command: Command) -> ExitCode {
     match command {
         Command::Serve(settings) => with_settings(settings.into(), |loaded| outcome(serve::run(&loaded.settings))),
         Command::Push(options) => push::run((*options).into()),
+        Command::Agent(options) => agent::run((*options).into()),
         Command::Tail(options) => tail::run(&(*options).into()),
         Command::Config(options) if options.table => print(&as_markdown()),
         Command::Config(options) => loaded(load(options.settings.into()), |loaded| print(&as_toml(loaded))),

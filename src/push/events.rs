@@ -142,7 +142,10 @@ async fn arrive(mut lines: Pin<&mut impl Future>, spool: &SharedSpool) {
 }
 
 /// Sends the events of one outbox and gives the mark up to which they need not be sent again.
-async fn send(target: &Target, events: &[Pending]) -> Result<u64, UplinkError> {
+///
+/// # Errors
+/// The gateway could not be asked, or took none.
+pub(crate) async fn send(target: &Target, events: &[Pending]) -> Result<u64, UplinkError> {
     let (Some(first), Some(last)) = (events.first(), events.last()) else { return Ok(0) };
     let (first, last) = (first.seq, last.seq);
     let agent_id = events[0].about.agent_id.clone();

@@ -5,19 +5,19 @@
 //! `events` from the `outbox` on disk. At the end the uplink is given some time, and what did not arrive is said on stderr.
 
 mod command;
-mod event;
-mod events;
+pub(crate) mod event;
+pub(crate) mod events;
 mod family;
 mod input;
-mod lines;
-mod notes;
-mod outbox;
-mod pipes;
-mod session;
-mod shared;
-mod signals;
-mod spool;
-mod target;
+pub(crate) mod lines;
+pub(crate) mod notes;
+pub(crate) mod outbox;
+pub(crate) mod pipes;
+pub(crate) mod session;
+pub(crate) mod shared;
+pub(crate) mod signals;
+pub(crate) mod spool;
+pub(crate) mod target;
 mod uplink;
 
 use std::ffi::OsString;
@@ -197,7 +197,7 @@ fn input_name(what: &What) -> String {
 }
 
 /// The folder for what must outlive the process: as given, else where the system keeps such things.
-fn state_folder(given: Option<PathBuf>) -> PathBuf {
+pub(crate) fn state_folder(given: Option<PathBuf>) -> PathBuf {
     let of = |name, below: &str| {
         std::env::var_os(name).filter(|value| !value.is_empty()).map(|value| PathBuf::from(value).join(below))
     };

@@ -22,7 +22,9 @@ const KEEP_MOST: usize = 1_000;
 /// What the names of outboxes end with.
 const SUFFIX: &str = ".jsonl";
 /// A file larger than this was not written by an outbox.
-const FILE_MOST: u64 = 1 << 20;
+const FILE_MOST: u64 = 64 << 20;
+/// From this size on, a file of which most is acked is written anew.
+const TIDY_FROM: u64 = 256 << 10;
 
 /// Where the outboxes for one server lie.
 #[derive(Debug, Clone)]
@@ -67,6 +69,10 @@ pub(crate) struct Outbox {
     next_seq: u64,
     /// The file, kept open because it carries the lock.
     file: Option<(PathBuf, File)>,
+    /// How large it is.
+    bytes: u64,
+    /// How large it may become before it is looked at again.
+    tidy_at: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -78,7 +84,7 @@ impl Outbox {
     /// An outbox without a file.
     #[must_use]
     pub(crate) fn in_memory() -> Self {
-        Self { pending: Vec::new(), next_seq: 1, file: None }
+        Self { pending: Vec::new(), next_seq: 1, file: None, bytes: 0, tidy_at: TIDY_FROM }
     }
 
     /// A new outbox.
@@ -143,6 +149,7 @@ impl Outbox {
             return Ok(None);
         }
         outbox.file = Some((path, file));
+        outbox.bytes = bytes.len() as u64;
         Ok(Some(outbox))
     }
 
@@ -168,7 +175,30 @@ impl Outbox {
         if self.pending.len() == before {
             return Ok(());
         }
-        self.append(serde_json::to_vec(&Acked { acked: seq })?)
+        self.append(serde_json::to_vec(&Acked { acked: seq })?)?;
+        if self.bytes > self.tidy_at { self.tidy() } else { Ok(()) }
+    }
+
+    /// Writes the file anew, with what waits only: an outbox that is used for long does not grow.
+    fn tidy(&mut self) -> io::Result<()> {
+        let Some((path, _)) = &self.file else { return Ok(()) };
+        let mut bytes = Vec::new();
+        for event in &self.pending {
+            serde_json::to_writer(&mut bytes, event)?;
+            bytes.push(b'\n');
+        }
+        let new = path.with_extension("new");
+        let mut file = OpenOptions::new().create(true).write(true).truncate(true).open(&new)?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        file.write_all(&bytes)?;
+        file.sync_data()?;
+        std::fs::rename(&new, path)?;
+        self.bytes = bytes.len() as u64;
+        self.tidy_at = TIDY_FROM.max(2 * self.bytes);
+        if let Some((_, open)) = &mut self.file {
+            *open = file;
+        }
+        Ok(())
     }
 
     /// The events that wait.
@@ -196,6 +226,7 @@ impl Outbox {
         // The newline before ends whatever a crash or a full disk has torn.
         line.insert(0, b'\n');
         line.push(b'\n');
+        self.bytes += line.len() as u64;
         file.write_all(&line)?;
         file.sync_data()
     }
@@ -242,6 +273,25 @@ mod tests {
         outbox.acked(4).unwrap();
         outbox.close();
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_outbox_that_is_used_for_long_does_not_grow() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut outbox = Outbox::create(&shelf(&folder)).unwrap();
+        let (path, mut largest) = (outbox.file.as_ref().unwrap().0.clone(), 0);
+        let long = "x".repeat(20_000);
+        for seq in 1..60 {
+            outbox.add(event(&long)).unwrap();
+            largest = largest.max(std::fs::metadata(&path).unwrap().len());
+            // One waits all the time.
+            outbox.acked(seq - 1).unwrap();
+        }
+        assert!(largest < TIDY_FROM + 100_000, "{largest}");
+        assert!(Outbox::adopt(&shelf(&folder)).is_empty(), "it is locked as before");
+        drop(outbox);
+        let mut adopted = Outbox::adopt(&shelf(&folder));
+        assert_eq!(names(&adopted.remove(0)), [(59, &*long)]);
     }
 
     #[test]

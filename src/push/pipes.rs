@@ -53,7 +53,7 @@ impl Pipes {
     /// There is no thread or file to be had.
     pub(crate) fn pass_on(&mut self, from: impl Read + AsFd + Send + 'static, to: impl AsFd, stream: Stream) -> io::Result<()> {
         let here = File::from(to.as_fd().try_clone_to_owned()?);
-        let source = Source { from, running: self.seen_by_threads.try_clone()?, after: None };
+        let source = Source::new(from, self.seen_by_threads.try_clone()?);
         let mut sink = Sink { here: Some(here), stream, spool: self.spool.clone(), notes: self.notes.clone() };
         let (done, passed_on) = oneshot::channel();
         std::thread::Builder::new().name(stream.name().to_owned()).spawn(move || {
@@ -87,7 +87,7 @@ fn copy(mut source: Source<impl Read + AsFd>, sink: &mut Sink) {
 }
 
 /// Where a pipe's bytes come from.
-struct Source<F> {
+pub(crate) struct Source<F> {
     from: F,
     /// At its end when the command has ended.
     running: PipeReader,
@@ -103,8 +103,13 @@ struct After {
 }
 
 impl<F: Read + AsFd> Source<F> {
+    /// Reads `from`; `running` is at its end when the command has ended.
+    pub(crate) fn new(from: F, running: PipeReader) -> Self {
+        Self { from, running, after: None }
+    }
+
     /// The next bytes; `None` at the end, or when the waiting for it has ended.
-    fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
         loop {
             if !self.wait().ok()? {
                 return None;

@@ -308,6 +308,12 @@ impl Spool {
         self.end_acked = true;
     }
 
+    /// Whether the gateway has taken all lines and knows that there are no more. They may not be on its disk yet.
+    #[must_use]
+    pub(crate) fn is_end_acked(&self) -> bool {
+        self.end_acked
+    }
+
     /// The number of the end, if all lines are on the wire and the gateway has still to be told that there are no more.
     #[must_use]
     pub(crate) fn end_to_send(&self) -> Option<u64> {

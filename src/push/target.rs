@@ -73,6 +73,14 @@ impl Target {
         Ok(Self { endpoint: endpoint(server)?, token: token_file.map(read_token).transpose()? })
     }
 
+    /// The same gateway, with this token.
+    ///
+    /// # Errors
+    /// The token is none that a client could send; said in words for people, without it.
+    pub(crate) fn with_token(&self, token: &str) -> Result<Self, String> {
+        Ok(Self { endpoint: self.endpoint.clone(), token: Some(bearer(&format!("Bearer {token}"))?) })
+    }
+
     /// Whether `server` is an address at all.
     #[must_use]
     pub(crate) fn is_address(server: &str) -> bool {
@@ -84,8 +92,15 @@ impl Target {
     /// # Errors
     /// No connection.
     pub(crate) async fn connect(&self) -> Result<GatewayServiceClient<Channel>, UplinkError> {
-        let channel = self.endpoint.connect().await.map_err(|error| UplinkError::Connect(root_of(&error)))?;
-        Ok(GatewayServiceClient::new(channel))
+        Ok(GatewayServiceClient::new(self.channel().await?))
+    }
+
+    /// A new connection, for another client.
+    ///
+    /// # Errors
+    /// No connection.
+    pub(crate) async fn channel(&self) -> Result<Channel, UplinkError> {
+        self.endpoint.connect().await.map_err(|error| UplinkError::Connect(root_of(&error)))
     }
 
     /// A request that carries the token.
@@ -118,8 +133,11 @@ fn endpoint(server: &str) -> Result<Endpoint, String> {
 }
 
 fn read_token(path: &Path) -> Result<MetadataValue<Ascii>, String> {
-    let bearer = crate::bearer::header(path).map_err(|error| error.to_string())?;
-    let mut value = MetadataValue::try_from(bearer).map_err(|error| error.to_string())?;
+    bearer(&crate::bearer::header(path).map_err(|error| error.to_string())?)
+}
+
+fn bearer(header: &str) -> Result<MetadataValue<Ascii>, String> {
+    let mut value = MetadataValue::try_from(header).map_err(|error| error.to_string())?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -130,7 +148,7 @@ fn words_of(status: &tonic::Status) -> String {
 }
 
 /// The innermost cause, which is the one that tells people something.
-fn root_of(error: &dyn Error) -> String {
+pub(crate) fn root_of(error: &dyn Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

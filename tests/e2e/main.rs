@@ -9,6 +9,7 @@
 )]
 
 mod access;
+mod agent;
 mod bad_input;
 mod clickhouse;
 mod clickhouse_long_replay;

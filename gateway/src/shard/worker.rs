@@ -12,7 +12,7 @@ use super::submission::{Numbering, Outcome, Payload, Refusal, Submission};
 use crate::id::StepRunId;
 use crate::store::lines::LineAppender;
 
-/// A stream with readers is written at least this often.
+/// A stream with readers is written at least this often, and so is the end of each.
 pub(super) const READER_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Once this much waits in a shard, all of it is written: it pays for a write, and is a bound on what waits.
@@ -31,7 +31,7 @@ pub(super) struct Worker {
     pub(super) settings: ShardSettings,
     pub(super) streams: HashMap<StepRunId, Stream>,
     recent: Recent,
-    /// Streams with something to write, by when it is due: those with readers, and the others. Each is in order, as the delay
+    /// Streams with something to write, by when it is due: those with readers or at their end, and the others. Each is in order, as the delay
     /// within one is always the same.
     due_soon: VecDeque<(Instant, StepRunId)>,
     due_later: VecDeque<(Instant, StepRunId)>,
@@ -130,7 +130,8 @@ impl Worker {
             tail: Arc::clone(&stream.tail),
         };
         if stream.is_dirty() {
-            let soon = stream.tail.has_readers();
+            // At the end of a log nothing comes that its last lines could be written with, and somebody may look for them now.
+            let soon = stream.tail.has_readers() || batch.end_of_log;
             let due = now + if soon { READER_INTERVAL } else { self.settings.write_interval };
             if stream.pending.due.is_none_or(|known| due < known) {
                 stream.pending.due = Some(due);

@@ -50,6 +50,17 @@ fn lines_with_a_reader_are_written_at_once_almost() {
 }
 
 #[test]
+fn the_end_of_a_log_is_written_at_once_almost() {
+    let mut rig = Rig::new();
+    rig.send(counted_there("s", 1, "1\n")).unwrap();
+    rig.send(Submission { end_of_log: true, ..counted_there("s", 2, "") }).unwrap();
+    rig.send(counted_there("t", 1, "1\n")).unwrap();
+    rig.pass(READER_INTERVAL);
+    assert_eq!((rig.written("s"), rig.written("t")), (1, 0));
+    assert!(rig.log.store.tail(&id("s")).unwrap().is_ended());
+}
+
+#[test]
 fn what_only_the_record_says_is_written_too() {
     let mut rig = Rig::new();
     rig.send(Submission { end_of_log: true, ..counted_here("s", 1, "") }).unwrap();
