@@ -1,10 +1,12 @@
 //! PipelineService. What cannot be done is answered with `success = false` and an error of code, type and message; only a control plane
-//! that cannot do anything now answers with a gRPC error.
+//! that cannot do anything now, or a caller who may not, is answered with a gRPC error.
 
 use arcgate_api::pipeline::v1 as pb;
 use arcgate_api::pipeline::v1::pipeline_service_server::PipelineService;
 use tonic::{Request, Response, Status};
 
+use super::{by, may};
+use crate::agents::Role;
 use crate::engine::{Answer, Command, Engine, EngineError, OfRun, Refusal, Trigger, unexpected};
 use crate::pipelines::{Changes, Draft, Paging, Pipelines, Save, Write, Written};
 use crate::spec::{self, Spec};
@@ -88,7 +90,7 @@ impl PipelineCalls {
         }
     }
 
-    async fn create(&self, asked: pb::CreatePipelineRequest) -> Result<pb::CreatePipelineResponse, Refused> {
+    async fn create(&self, who: String, asked: pb::CreatePipelineRequest) -> Result<pb::CreatePipelineResponse, Refused> {
         let draft = Draft {
             save_mode: asked.save_mode(),
             project_id: asked.project_id,
@@ -99,7 +101,7 @@ impl PipelineCalls {
             path: asked.pipeline_file_path,
             pr_target_branch: asked.pr_target_branch,
             metadata: asked.metadata,
-            created_by: asked.created_by,
+            created_by: named(asked.created_by, who),
         };
         let Written::Created(pipeline_id) = self.write(Write::Create(Box::new(draft))).await? else {
             return Err(refused::other_answer());
@@ -131,12 +133,12 @@ impl PipelineCalls {
         Ok(pb::UpdatePipelineResponse { success: true, message: message.into(), error: None })
     }
 
-    async fn trigger(&self, asked: pb::TriggerPipelineRequest) -> Result<pb::TriggerPipelineResponse, Refused> {
+    async fn trigger(&self, who: String, asked: pb::TriggerPipelineRequest) -> Result<pb::TriggerPipelineResponse, Refused> {
         let pb::TriggerPipelineRequest { pipeline_id, variables, triggered_by, request_id } = asked;
         if pipeline_id.is_empty() {
             return Err(invalid("pipelineId is required"));
         }
-        let kind = pb::TriggerType::Manual;
+        let (kind, triggered_by) = (pb::TriggerType::Manual, named(triggered_by, who));
         let trigger = Trigger { pipeline_id, request_id, variables, triggered_by, kind, ..Trigger::default() };
         let done = self.engine.trigger(trigger).await?;
         let message = if done.repeated { "idempotent request" } else { "pipeline triggered" };
@@ -176,7 +178,7 @@ impl PipelineCalls {
         })
     }
 
-    async fn save(&self, asked: pb::SavePipelineSpecRequest) -> Result<pb::SavePipelineSpecResponse, Refused> {
+    async fn save(&self, who: String, asked: pb::SavePipelineSpecRequest) -> Result<pb::SavePipelineSpecResponse, Refused> {
         let format = match asked.format() {
             pb::SpecFormat::Unspecified => pb::SpecFormat::Yaml,
             other => other,
@@ -192,7 +194,7 @@ impl PipelineCalls {
             expected_head: asked.expected_head_commit_sha,
             message: asked.commit_message,
             request_id: asked.request_id,
-            editor: asked.editor,
+            editor: named(asked.editor, who),
         };
         let Written::Saved { revision, branch, repeated } = self.write(Write::Save(Box::new(save))).await? else {
             return Err(refused::other_answer());
@@ -217,26 +219,25 @@ fn checked(spec: &Spec) -> Result<Vec<String>, Refused> {
     Err(refused::invalid_spec(&report.problems))
 }
 
-/// Who wants something of a run, and why.
-fn reason(operator: &str, reason: &str) -> String {
-    match (operator, reason) {
-        ("", reason) => reason.to_owned(),
-        (operator, "") => format!("by {operator}"),
-        (operator, reason) => format!("by {operator}: {reason}"),
-    }
+/// Whom a request names, who may be somebody else for whom a script speaks; else the caller.
+fn named(name: String, caller: String) -> String {
+    if name.is_empty() { caller } else { name }
 }
 
 #[tonic::async_trait]
 impl PipelineService for PipelineCalls {
     async fn create_pipeline(&self, asked: Request<pb::CreatePipelineRequest>) -> Answered<pb::CreatePipelineResponse> {
-        answer!(self.create(asked.into_inner()).await, CreatePipelineResponse)
+        let who = may(&asked, Role::Operator)?;
+        answer!(self.create(who, asked.into_inner()).await, CreatePipelineResponse)
     }
 
     async fn update_pipeline(&self, asked: Request<pb::UpdatePipelineRequest>) -> Answered<pb::UpdatePipelineResponse> {
+        may(&asked, Role::Operator)?;
         answer!(self.update(asked.into_inner()).await, UpdatePipelineResponse)
     }
 
     async fn get_pipeline(&self, asked: Request<pb::GetPipelineRequest>) -> Answered<pb::GetPipelineResponse> {
+        may(&asked, Role::Viewer)?;
         let found = self.pipeline(&asked.into_inner().pipeline_id).await;
         let answer =
             |pipeline| pb::GetPipelineResponse { success: true, message: "ok".into(), pipeline: Some(pipeline), error: None };
@@ -244,6 +245,7 @@ impl PipelineService for PipelineCalls {
     }
 
     async fn list_pipelines(&self, asked: Request<pb::ListPipelinesRequest>) -> Answered<pb::ListPipelinesResponse> {
+        may(&asked, Role::Viewer)?;
         let asked = asked.into_inner();
         let paging = Paging::new(asked.page, asked.page_size);
         let found = self.pipelines.list(&asked.project_id, &asked.name, asked.status, paging).await;
@@ -259,45 +261,52 @@ impl PipelineService for PipelineCalls {
     }
 
     async fn delete_pipeline(&self, asked: Request<pb::DeletePipelineRequest>) -> Answered<pb::DeletePipelineResponse> {
+        may(&asked, Role::Admin)?;
         let done = self.write(Write::Delete(asked.into_inner().pipeline_id)).await;
         let answer = |_| pb::DeletePipelineResponse { success: true, message: "pipeline deleted".into(), error: None };
         answer!(done.map(answer), DeletePipelineResponse)
     }
 
     async fn trigger_pipeline(&self, asked: Request<pb::TriggerPipelineRequest>) -> Answered<pb::TriggerPipelineResponse> {
-        answer!(self.trigger(asked.into_inner()).await, TriggerPipelineResponse)
+        let who = may(&asked, Role::Operator)?;
+        answer!(self.trigger(who, asked.into_inner()).await, TriggerPipelineResponse)
     }
 
     async fn stop_pipeline(&self, asked: Request<pb::StopPipelineRequest>) -> Answered<pb::StopPipelineResponse> {
+        let who = may(&asked, Role::Operator)?;
         let asked = asked.into_inner();
-        let done = self.of_run(&asked.pipeline_id, &asked.run_id, OfRun::Cancel(asked.reason)).await;
+        let done = self.of_run(&asked.pipeline_id, &asked.run_id, OfRun::Cancel(by(&who, &asked.reason))).await;
         let answer = |()| pb::StopPipelineResponse { success: true, message: "pipeline stopped".into(), error: None };
         answer!(done.map(answer), StopPipelineResponse)
     }
 
     async fn pause_pipeline(&self, asked: Request<pb::PausePipelineRequest>) -> Answered<pb::PausePipelineResponse> {
+        let who = may(&asked, Role::Operator)?;
         let asked = asked.into_inner();
-        let what = OfRun::Pause(reason(&asked.operator, &asked.reason));
+        let what = OfRun::Pause(by(&named(asked.operator, who), &asked.reason));
         let done = self.of_run(&asked.pipeline_id, &asked.run_id, what).await;
         let answer = |()| pb::PausePipelineResponse { success: true, message: "pipeline paused".into(), error: None };
         answer!(done.map(answer), PausePipelineResponse)
     }
 
     async fn resume_pipeline(&self, asked: Request<pb::ResumePipelineRequest>) -> Answered<pb::ResumePipelineResponse> {
+        let who = may(&asked, Role::Operator)?;
         let asked = asked.into_inner();
-        let what = OfRun::Resume(reason(&asked.operator, &asked.reason));
+        let what = OfRun::Resume(by(&named(asked.operator, who), &asked.reason));
         let done = self.of_run(&asked.pipeline_id, &asked.run_id, what).await;
         let answer = |()| pb::ResumePipelineResponse { success: true, message: "pipeline resumed".into(), error: None };
         answer!(done.map(answer), ResumePipelineResponse)
     }
 
     async fn get_pipeline_run(&self, asked: Request<pb::GetPipelineRunRequest>) -> Answered<pb::GetPipelineRunResponse> {
+        may(&asked, Role::Viewer)?;
         let found = self.a_run(&asked.into_inner().run_id).await;
         let answer = |run| pb::GetPipelineRunResponse { success: true, message: "ok".into(), run: Some(run), error: None };
         answer!(found.map(answer), GetPipelineRunResponse)
     }
 
     async fn list_pipeline_runs(&self, asked: Request<pb::ListPipelineRunsRequest>) -> Answered<pb::ListPipelineRunsResponse> {
+        may(&asked, Role::Viewer)?;
         let asked = asked.into_inner();
         let paging = Paging::new(asked.page, asked.page_size);
         let found = self.pipelines.list_runs(&asked.pipeline_id, asked.status, paging).await;
@@ -313,6 +322,7 @@ impl PipelineService for PipelineCalls {
     }
 
     async fn get_pipeline_spec(&self, asked: Request<pb::GetPipelineSpecRequest>) -> Answered<pb::GetPipelineSpecResponse> {
+        may(&asked, Role::Viewer)?;
         answer!(self.spec_of(&asked.into_inner().pipeline_id).await, GetPipelineSpecResponse)
     }
 
@@ -320,10 +330,12 @@ impl PipelineService for PipelineCalls {
         &self,
         asked: Request<pb::ValidatePipelineSpecRequest>,
     ) -> Answered<pb::ValidatePipelineSpecResponse> {
+        may(&asked, Role::Viewer)?;
         answer!(self.validate(asked.into_inner()).await, ValidatePipelineSpecResponse)
     }
 
     async fn save_pipeline_spec(&self, asked: Request<pb::SavePipelineSpecRequest>) -> Answered<pb::SavePipelineSpecResponse> {
-        answer!(self.save(asked.into_inner()).await, SavePipelineSpecResponse)
+        let who = may(&asked, Role::Operator)?;
+        answer!(self.save(who, asked.into_inner()).await, SavePipelineSpecResponse)
     }
 }

@@ -7,7 +7,8 @@ use arcgate_api::steprun::v1 as pb;
 use arcgate_api::steprun::v1::step_run_service_server::StepRunService;
 use tonic::{Request, Response, Status};
 
-use crate::agents::{Caller, Role};
+use super::{by, may};
+use crate::agents::Role;
 use crate::engine::{Engine, EngineError, OfStepRun, Refusal, Trigger};
 use crate::spec::{self, Spec};
 
@@ -71,15 +72,6 @@ macro_rules! answer {
             }
         }
     };
-}
-
-fn may(caller: Result<&Caller, Status>, least: Role) -> Result<String, Status> {
-    caller?.as_user(least).map(str::to_owned)
-}
-
-/// Who wants something and why.
-fn by(who: &str, reason: &str) -> String {
-    if reason.is_empty() { format!("by {who}") } else { format!("by {who}: {reason}") }
 }
 
 impl StepRunCalls {
@@ -170,17 +162,17 @@ fn one_step(asked: pb::CreateStepRunRequest) -> Result<Spec, EngineError> {
 #[tonic::async_trait]
 impl StepRunService for StepRunCalls {
     async fn create_step_run(&self, asked: Request<pb::CreateStepRunRequest>) -> Answered<pb::CreateStepRunResponse> {
-        let who = may(Caller::of(asked.extensions()), Role::Operator)?;
+        let who = may(&asked, Role::Operator)?;
         answer!(self.create(who, asked.into_inner()).await, CreateStepRunResponse { step_run_id: |id| id })
     }
 
     async fn get_step_run(&self, asked: Request<pb::GetStepRunRequest>) -> Answered<pb::GetStepRunResponse> {
-        may(Caller::of(asked.extensions()), Role::Viewer)?;
+        may(&asked, Role::Viewer)?;
         answer!(self.get(&asked.get_ref().step_run_id).await, GetStepRunResponse { step_run: Some })
     }
 
     async fn list_step_runs(&self, asked: Request<pb::ListStepRunsRequest>) -> Answered<pb::ListStepRunsResponse> {
-        may(Caller::of(asked.extensions()), Role::Viewer)?;
+        may(&asked, Role::Viewer)?;
         let asked = asked.into_inner();
         let order = read::order(&asked.sort_by)?;
         let page = asked.page.max(1);
@@ -192,12 +184,12 @@ impl StepRunService for StepRunCalls {
     }
 
     async fn update_step_run(&self, asked: Request<pb::UpdateStepRunRequest>) -> Answered<pb::UpdateStepRunResponse> {
-        may(Caller::of(asked.extensions()), Role::Operator)?;
+        may(&asked, Role::Operator)?;
         answer!(self.update(asked.into_inner()).await, UpdateStepRunResponse {})
     }
 
     async fn delete_step_run(&self, asked: Request<pb::DeleteStepRunRequest>) -> Answered<pb::DeleteStepRunResponse> {
-        may(Caller::of(asked.extensions()), Role::Operator)?;
+        may(&asked, Role::Operator)?;
         let step_run_id = asked.into_inner().step_run_id;
         let done = match needed(&step_run_id) {
             Ok(()) => self.engine.step_run(OfStepRun::Delete { step_run_id }).await,
@@ -207,7 +199,7 @@ impl StepRunService for StepRunCalls {
     }
 
     async fn cancel_step_run(&self, asked: Request<pb::CancelStepRunRequest>) -> Answered<pb::CancelStepRunResponse> {
-        let who = may(Caller::of(asked.extensions()), Role::Operator)?;
+        let who = may(&asked, Role::Operator)?;
         let pb::CancelStepRunRequest { step_run_id, reason } = asked.into_inner();
         let done = match needed(&step_run_id) {
             Ok(()) => self.engine.cancel_step(&step_run_id, by(&who, &reason)).await,
@@ -217,7 +209,7 @@ impl StepRunService for StepRunCalls {
     }
 
     async fn retry_step_run(&self, asked: Request<pb::RetryStepRunRequest>) -> Answered<pb::RetryStepRunResponse> {
-        let who = may(Caller::of(asked.extensions()), Role::Operator)?;
+        let who = may(&asked, Role::Operator)?;
         let step_run_id = asked.into_inner().step_run_id;
         let done = match needed(&step_run_id) {
             Ok(()) => self.engine.retry_step(&step_run_id, by(&who, "")).await,
@@ -230,7 +222,7 @@ impl StepRunService for StepRunCalls {
         &self,
         asked: Request<pb::ListStepRunArtifactsRequest>,
     ) -> Answered<pb::ListStepRunArtifactsResponse> {
-        may(Caller::of(asked.extensions()), Role::Viewer)?;
+        may(&asked, Role::Viewer)?;
         answer!(self.artifacts(&asked.get_ref().step_run_id).await, ListStepRunArtifactsResponse { artifacts: |all| all })
     }
 }

@@ -1,8 +1,11 @@
-//! Each call with its good case and what it refuses, on each kind of database.
+//! Each call with its good case, what it refuses, and whom, on each kind of database.
 
 use std::sync::Arc;
 
+use tonic::Code;
+
 use super::*;
+use crate::agents::Caller;
 use crate::db::tests::fresh;
 use crate::engine::StillClock;
 use crate::spec::Format;
@@ -20,10 +23,23 @@ async fn services() -> Vec<(PipelineCalls, crate::db::tests::Fresh)> {
     all
 }
 
-/// The answer to a call.
+/// A person's request.
+fn of<T>(role: Role, message: T) -> Request<T> {
+    from(Some(Caller::User { name: "tess".into(), role }), message)
+}
+
+fn from<T>(caller: Option<Caller>, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    if let Some(caller) = caller {
+        request.extensions_mut().insert(caller);
+    }
+    request
+}
+
+/// The answer to a call of somebody who may do everything.
 macro_rules! call {
     ($service:expr, $call:ident, $request:expr) => {
-        $service.$call(Request::new($request)).await.unwrap().into_inner()
+        $service.$call(of(Role::Admin, $request)).await.unwrap().into_inner()
     };
 }
 
@@ -166,8 +182,8 @@ async fn pipelines_are_listed_by_pages_and_filters_newest_first() {
 async fn a_definition_is_saved_as_revisions_and_nobody_overwrites_what_they_have_not_seen() {
     for (service, _fresh) in services().await {
         let id = call!(service, create_pipeline, draft()).pipeline_id;
-        let of = |id: &str| pb::GetPipelineSpecRequest { pipeline_id: id.into() };
-        assert_eq!(refused!(service, get_pipeline_spec, of(&id)).0, 404);
+        let head = |id: &str| pb::GetPipelineSpecRequest { pipeline_id: id.into() };
+        assert_eq!(refused!(service, get_pipeline_spec, head(&id)).0, 404);
         assert_eq!(refused!(service, trigger_pipeline, trigger(&id, "")).0, 409);
 
         let first = call!(service, save_pipeline_spec, save(&id, GOOD, ""));
@@ -180,7 +196,7 @@ async fn a_definition_is_saved_as_revisions_and_nobody_overwrites_what_they_have
         let current = error.details.unwrap().fields["currentHeadCommitSha"].kind.clone();
         assert_eq!((error.code, current), (409, Some(prost_types::value::Kind::StringValue(second.commit_sha.clone()))));
 
-        let found = call!(service, get_pipeline_spec, of(&id));
+        let found = call!(service, get_pipeline_spec, head(&id));
         assert_eq!((found.format(), &*found.pipeline_file_path), (pb::SpecFormat::Yaml, "ci/build.yaml"));
         assert_eq!((found.spec, &found.head_commit_sha, &*found.branch), (spec(&changed), &second.commit_sha, "main"));
         let detail = call!(service, get_pipeline, get(&id)).pipeline.unwrap();
@@ -278,11 +294,85 @@ async fn a_run_is_triggered_paused_resumed_stopped_and_listed() {
 }
 
 #[tokio::test]
+async fn who_wants_something_is_the_caller_unless_another_is_named() {
+    for (service, _fresh) in services().await {
+        let nameless = pb::CreatePipelineRequest { created_by: String::new(), ..draft() };
+        let id = call!(service, create_pipeline, nameless).pipeline_id;
+        let nameless = pb::SavePipelineSpecRequest { editor: String::new(), ..save(&id, GOOD, "") };
+        call!(service, save_pipeline_spec, nameless);
+        let detail = call!(service, get_pipeline, get(&id)).pipeline.unwrap();
+        assert_eq!((&*detail.created_by, &*detail.last_editor), ("tess", "tess"));
+
+        let run = async |triggered_by: &str| {
+            let trigger = pb::TriggerPipelineRequest { triggered_by: triggered_by.into(), ..trigger(&id, "") };
+            let run_id = call!(service, trigger_pipeline, trigger).run_id;
+            call!(service, get_pipeline_run, pb::GetPipelineRunRequest { run_id }).run.unwrap()
+        };
+        assert_eq!(&*run("").await.triggered_by, "tess");
+        let run = run("ann").await;
+        assert_eq!(&*run.triggered_by, "ann");
+
+        let mut changes = service.engine.changes();
+        let stop = pb::StopPipelineRequest { run_id: run.run_id, reason: "enough".into(), ..Default::default() };
+        call!(service, stop_pipeline, stop);
+        let mut reasons = Vec::new();
+        while let Ok(change) = changes.try_recv() {
+            if let crate::engine::Moved::Job { job, .. } = &change.what {
+                reasons.push(job.error.clone());
+            }
+        }
+        assert!(!reasons.is_empty() && reasons.iter().all(|reason| reason == "by tess: enough"), "{reasons:?}");
+    }
+}
+
+/// A role that is one too low for `least`.
+fn below(least: Role) -> Option<Caller> {
+    let role = match least {
+        Role::Admin => Role::Operator,
+        Role::Operator => Role::Viewer,
+        // Who may least of all people may look; agents may not.
+        Role::Viewer => return Some(Caller::Agent("a".into())),
+    };
+    Some(Caller::User { name: "tess".into(), role })
+}
+
+/// Nobody else may do a call; who may is answered, if only with a no.
+macro_rules! for_whom {
+    ($service:expr, $least:expr, $($call:ident: $request:ident),+) => {$(
+        let request = || pb::$request::default();
+        for (caller, code) in [
+            (None, Code::Unauthenticated),
+            (Some(Caller::StockAgent), Code::Unauthenticated),
+            (Some(Caller::Agent("a".into())), Code::PermissionDenied),
+            (below($least), Code::PermissionDenied),
+        ] {
+            let status = $service.$call(from(caller.clone(), request())).await.unwrap_err();
+            assert_eq!(status.code(), code, "{} by {caller:?}: {status}", stringify!($call));
+        }
+        $service.$call(of($least, request())).await.unwrap();
+    )+};
+}
+
+#[tokio::test]
+async fn viewers_look_operators_run_and_change_and_admins_delete() {
+    let (service, _fresh) = services().await.remove(0);
+    for_whom!(service, Role::Viewer,
+        get_pipeline: GetPipelineRequest, list_pipelines: ListPipelinesRequest, get_pipeline_run: GetPipelineRunRequest,
+        list_pipeline_runs: ListPipelineRunsRequest, get_pipeline_spec: GetPipelineSpecRequest,
+        validate_pipeline_spec: ValidatePipelineSpecRequest);
+    for_whom!(service, Role::Operator,
+        create_pipeline: CreatePipelineRequest, update_pipeline: UpdatePipelineRequest,
+        trigger_pipeline: TriggerPipelineRequest, stop_pipeline: StopPipelineRequest, pause_pipeline: PausePipelineRequest,
+        resume_pipeline: ResumePipelineRequest, save_pipeline_spec: SavePipelineSpecRequest);
+    for_whom!(service, Role::Admin, delete_pipeline: DeletePipelineRequest);
+}
+
+#[tokio::test]
 async fn an_engine_that_has_ended_is_unavailable_and_not_a_refusal() {
     let (service, _fresh) = services().await.remove(0);
     let id = pipeline(&service).await;
     let database = service.engine.database().clone();
     database.close().await;
-    let status = service.get_pipeline(Request::new(get(&id))).await.unwrap_err();
+    let status = service.get_pipeline(of(Role::Viewer, get(&id))).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unavailable);
 }
