@@ -1,11 +1,12 @@
 //! The parts of the `arcgate` binary, as a library so that tests and benches reach them too.
 //!
 //! [`cli`] reads the command line and hands over to one of the commands: [`serve`](mod@serve) (the gateway), [`push`] and
-//! [`tail`] (its two clients), [`store`] (a store that no gateway has open), [`deadletters`] (what sinks will never take), or the small ones that live in `cli` itself.
+//! [`tail`] (its two clients), [`ctl`] (the control plane's commands), [`store`] (a store that no gateway has open), [`deadletters`] (what sinks will never take), or the small ones that live in `cli` itself.
 //! [`settings`] is the only place that reads settings' files and variables; [`ops`] is what an operator sees of a running gateway.
 
 pub mod bearer;
 pub mod cli;
+pub mod ctl;
 pub mod deadletters;
 pub mod ops;
 pub mod push;

@@ -17,7 +17,7 @@ mod session;
 mod shared;
 mod signals;
 mod spool;
-mod target;
+pub(crate) mod target;
 mod uplink;
 
 use std::ffi::OsString;

@@ -84,8 +84,15 @@ impl Target {
     /// # Errors
     /// No connection.
     pub(crate) async fn connect(&self) -> Result<GatewayServiceClient<Channel>, UplinkError> {
-        let channel = self.endpoint.connect().await.map_err(|error| UplinkError::Connect(root_of(&error)))?;
-        Ok(GatewayServiceClient::new(channel))
+        Ok(GatewayServiceClient::new(self.channel().await?))
+    }
+
+    /// A new connection, for whatever client.
+    ///
+    /// # Errors
+    /// No connection.
+    pub(crate) async fn channel(&self) -> Result<Channel, UplinkError> {
+        self.endpoint.connect().await.map_err(|error| UplinkError::Connect(root_of(&error)))
     }
 
     /// A request that carries the token.
@@ -113,7 +120,7 @@ fn endpoint(server: &str) -> Result<Endpoint, String> {
         .http2_keep_alive_interval(PATIENCE)
         .keep_alive_timeout(PATIENCE)
         .keep_alive_while_idle(true)
-        .user_agent(concat!("arcgate-push/", env!("CARGO_PKG_VERSION")))
+        .user_agent(concat!("arcgate/", env!("CARGO_PKG_VERSION")))
         .map_err(|error| error.to_string())
 }
 
