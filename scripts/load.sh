@@ -27,6 +27,9 @@ scenarios=(
   "tail --streams 50 --rate 1000"
 )
 
+# The control plane; its own numbers, which are those of the aims.
+scenarios+=("control")
+
 # The sinks: everything twice, by the gateway and by the client library alone, on the same service, which leaves the gateway's core
 # to it. There are enough records that what waits for a batch to be full or old enough, at the end, hardly counts.
 others=0

@@ -1,18 +1,19 @@
 //! `arcgate serve`: listens, serves, stops in order.
 //!
-//! The order of a start: log, signals, metrics, listeners (so that a port in use is told before the store is touched), data plane,
-//! `addresses.json`, ready. The order of a stop is the reverse, and bounded by `shutdown.grace`.
+//! The order of a start: log, signals, metrics, listeners (so that a port in use is told before the store is touched), the store's
+//! folder (whoever has it is alone), control plane, data plane, `addresses.json`, ready. The order of a stop is the reverse, and bounded by `shutdown.grace`.
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arcgate_control::db::DbError;
 use arcgate_gateway::access::{TokenFileError, Tokens};
 use arcgate_gateway::clock::{Clock, Millis};
 use arcgate_gateway::decode::DecodeLimits;
-use arcgate_gateway::gateway::{Gateway, GatewaySettings};
-use arcgate_gateway::lookup::NoLookup;
+use arcgate_gateway::gateway::{self, Gateway, GatewaySettings, Neighbours};
+use arcgate_gateway::lookup::{NoLookup, StepRunLookup};
 use arcgate_gateway::sink::clickhouse::{ClickHouseEvents, ClickHouseLines, Server};
 use arcgate_gateway::sink::{CLICKHOUSE_EVENTS, CLICKHOUSE_LOGS, KAFKA_EVENTS, KAFKA_LOGS, Sinks, kafka};
 use arcgate_gateway::stop::Stopper;
@@ -21,6 +22,7 @@ use arcgate_gateway::store::retention::plan::{MaxSize, RetentionSettings};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
+use crate::control::{Auth, ControlLookup, ControlPlane};
 use crate::ops::addresses::Addresses;
 use crate::ops::handles;
 use crate::ops::http::{Readiness, router, start_metrics};
@@ -57,6 +59,9 @@ pub enum ServeError {
     /// A file with a password cannot be read.
     #[error("{0}")]
     Secret(String),
+    /// The control plane cannot start.
+    #[error("cannot start the control plane: {0}; mend that, or set control.enabled = false")]
+    Control(#[from] DbError),
     /// The store cannot be opened.
     #[error("cannot open the store: {0}")]
     Store(#[from] StoreError),
@@ -90,17 +95,35 @@ async fn serve(settings: &Settings) -> Result<(), ServeError> {
     let tokens = settings.auth.token_file.as_deref().map(Tokens::read).transpose()?;
     let listeners = Listeners::bind(settings).await?;
 
+    let path = settings.store.path.clone();
+    let parts = tokio::task::spawn_blocking(move || gateway::take(&path)).await.map_err(io::Error::other)??;
+    let auth = Arc::new(Auth::new(tokens, settings.auth_required(), settings.stock_agents()));
+    let mut control = start_control(settings, &auth).await?;
+    let lookup: Arc<dyn StepRunLookup> = match &control {
+        Some(control) => Arc::new(ControlLookup::new(control.agents().clone())),
+        None => Arc::new(NoLookup),
+    };
+    let neighbours = Neighbours { callers: auth.clone(), access: auth.clone(), lookup: Arc::clone(&lookup) };
+
     let data_plane = data_plane(settings, &handles::fit(&settings.limits));
-    let sinks = sinks(settings, data_plane.archive.as_ref())?;
-    let opened = tokio::task::spawn_blocking(move || Gateway::open(data_plane, tokens, Clock::system(), sinks));
+    let sinks = sinks(settings, data_plane.archive.as_ref(), &lookup)?;
+    drop(lookup);
+    let opened = tokio::task::spawn_blocking(move || Gateway::open(parts, data_plane, neighbours, Clock::system(), sinks));
     let gateway = Arc::new(opened.await.map_err(io::Error::other)??);
+    if let Some(control) = &mut control {
+        control.join(gateway.own_events());
+    }
 
     let stopper = Stopper::default();
     let routes = router(metrics, readiness.clone(), Arc::clone(&gateway)).merge(gateway.router());
     let http = tokio::spawn(listener::serve(listeners.http, routes, shutdown.clone()));
     let agents = Arc::clone(&gateway);
     let wish = stopper.wish();
-    let grpc = tokio::spawn(async move { agents.serve(listeners.grpc, wish).await });
+    let max_message = usize::try_from(settings.grpc.max_message).unwrap_or(usize::MAX);
+    let stop = stopper.wish();
+    let calls = control.as_ref().map(|control| control.calls(&auth, stop, max_message));
+    let others = move |routes| calls.into_iter().fold(routes, |routes, calls| calls.serve(routes));
+    let grpc = tokio::spawn(async move { agents.serve(listeners.grpc, others, wish).await });
 
     let store = &settings.store.path;
     let failed = |source| ServeError::Addresses { path: Addresses::path(store), source };
@@ -119,6 +142,9 @@ async fn serve(settings: &Settings) -> Result<(), ServeError> {
     gateway.close_readers(settings.shutdown.grace / 3).await;
     // Readers are gone: what is left is short.
     http.abort();
+    if let Some(control) = control {
+        control.stop(settings.shutdown.grace / 3).await;
+    }
     if timeout(settings.shutdown.grace / 3, gateway.close()).await.is_err() {
         tracing::error!("the store could not be closed within shutdown.grace; what was not synced may be lost");
     }
@@ -127,13 +153,25 @@ async fn serve(settings: &Settings) -> Result<(), ServeError> {
     Ok(())
 }
 
+/// The control plane, if it is turned on.
+async fn start_control(settings: &Settings, auth: &Auth) -> Result<Option<ControlPlane>, ServeError> {
+    let control = &settings.control;
+    if !control.enabled {
+        return Ok(None);
+    }
+    let location = control.location(&settings.store.path).map_err(ServeError::Secret)?;
+    let control = ControlPlane::start(&location, control.agents()).await?;
+    auth.knows(control.agents().clone());
+    Ok(Some(control))
+}
+
 /// The sinks that are turned on.
-fn sinks(settings: &Settings, server: Option<&Server>) -> Result<Sinks, ServeError> {
+fn sinks(settings: &Settings, server: Option<&Server>, lookup: &Arc<dyn StepRunLookup>) -> Result<Sinks, ServeError> {
     let mut sinks = Sinks::new(settings.limits.memory);
     if let Some(kafka) = settings.kafka.sinks().map_err(ServeError::Secret)? {
         let memory = sinks.memory("kafka");
         if settings.kafka.events {
-            sinks.add_events(KAFKA_EVENTS, kafka::events(&kafka, &memory, Arc::new(NoLookup)));
+            sinks.add_events(KAFKA_EVENTS, kafka::events(&kafka, &memory, Arc::clone(lookup)));
         }
         if settings.kafka.logs != "off" {
             sinks.add_lines(KAFKA_LOGS, kafka::lines(&kafka, &memory));
@@ -142,7 +180,7 @@ fn sinks(settings: &Settings, server: Option<&Server>) -> Result<Sinks, ServeErr
     if let Some(server) = server {
         let memory = sinks.memory("clickhouse");
         sinks.add_events(CLICKHOUSE_EVENTS, ClickHouseEvents::new(server.clone(), memory.clone()));
-        sinks.add_lines(CLICKHOUSE_LOGS, ClickHouseLines::new(server.clone(), memory));
+        sinks.add_lines(CLICKHOUSE_LOGS, ClickHouseLines::new(server.clone(), memory, Arc::clone(lookup)));
     }
     Ok(sinks)
 }

@@ -93,7 +93,9 @@ impl Agents {
         (Self { engine, settings, channels }, task)
     }
 
-    pub(crate) fn engine(&self) -> &Engine {
+    /// Whose steps they execute.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
         &self.engine
     }
 
@@ -143,11 +145,13 @@ impl Agents {
             max_step_runs: i64::from(asked.max_concurrent_step_runs),
             patience: self.settings.patience,
         };
-        if !registration_token.is_empty() {
+        // Where nobody has to show who they are, agents need not either.
+        let is_free = matches!(caller, Some(Caller::Anyone)) && token.is_empty();
+        if !registration_token.is_empty() || is_free {
             let id = token::agent_id();
             let own = token::of_agent(&id);
             let newcomer = Newcomer {
-                registration_hash: token::hash(registration_token),
+                registration_hash: (!registration_token.is_empty()).then(|| token::hash(registration_token)),
                 agent_id: id,
                 token_hash: token::hash(&own),
                 enabled: self.settings.auto_approve,

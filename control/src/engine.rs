@@ -53,7 +53,7 @@ pub use self::command::{OfJob, OfRun, OfStep};
 pub(crate) use self::error::Failure;
 pub use self::error::{EngineError, Refusal};
 pub use self::event::Event;
-pub use self::feed::{Accepted, EventFeed, EventLog, LogError, Portion};
+pub use self::feed::{Accepted, EventFeed, EventLog, LogError, Portion, is_of_interest};
 pub use self::handout::{Fetch, LEASE};
 pub(crate) use self::handout::{MOST_AT_ONCE, Offered, Wish};
 pub use self::report::{JobReport, Report};
@@ -69,7 +69,7 @@ use self::worker::{Points, Request, Worker};
 /// How many requests may wait; more wait outside.
 const QUEUE: usize = 4_096;
 
-/// The handle of the engine. It ends when the last handle is gone.
+/// The handle of the engine. It ends when the last handle is gone, or at [`Engine::stop`].
 #[derive(Debug, Clone)]
 pub struct Engine {
     requests: mpsc::Sender<Request>,
@@ -77,6 +77,7 @@ pub struct Engine {
     changes: broadcast::WeakSender<Arc<Update>>,
     /// The number of the last change that is durable.
     seq: watch::Receiver<i64>,
+    stop: watch::Sender<bool>,
 }
 
 impl Engine {
@@ -94,9 +95,16 @@ impl Engine {
         let (requests, receiver) = mpsc::channel(QUEUE);
         let changes = broadcast::Sender::new(watching::CHANNEL);
         let (seq, known) = watch::channel(0);
-        let engine = Self { requests, database: database.clone(), changes: changes.downgrade(), seq: known };
-        let worker = Worker { database, clock, requests: receiver, changes, seq, points, ticks_from: crate::Millis::MIN };
+        let (stop, wish) = watch::channel(false);
+        let engine = Self { requests, database: database.clone(), changes: changes.downgrade(), seq: known, stop };
+        let worker =
+            Worker { database, clock, requests: receiver, stop: wish, changes, seq, points, ticks_from: crate::Millis::MIN };
         Ok((engine, tokio::spawn(worker.run(writer, state))))
+    }
+
+    /// Has it end, once what waits is done. Whatever is asked later is refused.
+    pub fn stop(&self) {
+        self.stop.send_replace(true);
     }
 
     pub(crate) fn database(&self) -> &Database {

@@ -20,14 +20,16 @@
 //! | [`agents`] | agents: who is there, what they are given, what they say |
 //! | [`db`] | SQLite or PostgreSQL, one text of SQL |
 //! | [`engine`] | drives runs: each request one transaction, with its events |
-//! | [`pipelines`] | pipelines and the revisions of their definitions |
+//! | [`pipelines`] | pipelines and the revisions of their definitions, here or in git repositories |
 //! | [`grpc`] | the calls |
+//! | [`status`] | one step run's status, for those who watch it |
 
 pub mod agents;
 pub mod cron;
 pub mod db;
 pub mod duration;
 pub mod engine;
+mod git;
 mod glob;
 mod graph;
 pub mod grpc;
@@ -35,6 +37,7 @@ pub mod labels;
 pub mod pipelines;
 pub mod plan;
 pub mod spec;
+pub mod status;
 pub mod template;
 mod text;
 pub mod trigger;

@@ -1,52 +1,86 @@
 //! Who calls, and what they may do.
 //!
-//! [`Tokens`] says who presents a bearer token; [`Access`] says what that identity may do. Every write and every subscription
-//! asks both. Until the control plane answers, [`AllowAll`] does.
+//! [`Callers`] says who presents a bearer token; [`Access`] says what that identity may do. Every write and every subscription
+//! asks both. Where there is no control plane, [`Tokens`] of a file or [`Everyone`] answer.
 
 use std::fmt;
+use std::future::ready;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures_util::future::{BoxFuture, FutureExt as _};
 use sha2::{Digest, Sha256};
 
-use crate::id::StepRunId;
+use crate::id::{AgentId, StepRunId};
 
 #[cfg(test)]
 mod tests;
 
 /// Who calls.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Identity(Option<Arc<str>>);
+pub enum Identity {
+    /// A caller that had to show nothing.
+    Anonymous,
+    /// An agent that has shown its own token: it writes as itself, and only what it was handed.
+    Agent(AgentId),
+    /// A person or a script.
+    User {
+        /// For messages.
+        name: Arc<str>,
+        /// Whether they may send logs and events, in any agent's name.
+        writes: bool,
+    },
+}
 
 impl Identity {
-    /// A caller that had to show nothing.
-    #[must_use]
-    pub fn anonymous() -> Self {
-        Self(None)
-    }
-
-    /// A caller that is known by `name`.
+    /// Someone known by `name` who may write.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        Self(Some(name.into()))
+        Self::User { name: name.into(), writes: true }
     }
 
-    /// The caller's name, if it has shown who it is.
+    /// The agent that this is, if it has shown so.
     #[must_use]
-    pub fn name(&self) -> Option<&str> {
-        self.0.as_deref()
+    pub fn agent(&self) -> Option<&AgentId> {
+        match self {
+            Self::Agent(agent) => Some(agent),
+            Self::Anonymous | Self::User { .. } => None,
+        }
     }
 }
 
 impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name().unwrap_or("anonymous"))
+        match self {
+            Self::Anonymous => f.write_str("anonymous"),
+            Self::Agent(agent) => write!(f, "agent {agent}"),
+            Self::User { name, .. } => f.write_str(name),
+        }
     }
 }
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// Knows who calls.
+pub trait Callers: Send + Sync + 'static {
+    /// Whose token this is; without one, who may come without.
+    ///
+    /// # Errors
+    /// Nobody's, or nobody may come without.
+    fn identify<'a>(&'a self, token: Option<&'a str>) -> BoxFuture<'a, Result<Identity, AuthError>>;
+}
+
+/// Lets everyone in, whatever they present.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Everyone;
+
+impl Callers for Everyone {
+    fn identify<'a>(&'a self, _: Option<&'a str>) -> BoxFuture<'a, Result<Identity, AuthError>> {
+        ready(Ok(Identity::Anonymous)).boxed()
     }
 }
 
@@ -63,10 +97,10 @@ pub enum Verb {
     ReadStatus,
 }
 
-/// Decides what an identity may do. Asked off the runtime's threads or cheap enough not to matter.
+/// Decides what an identity may do.
 pub trait Access: Send + Sync + 'static {
-    /// Whether `identity` may do `verb`, on `step_run` if one is named.
-    fn may(&self, identity: &Identity, verb: Verb, step_run: Option<&StepRunId>) -> bool;
+    /// Whether `identity` may do `verb`, on `step_run` if one is named. A yes about a step run holds for as long as a connection.
+    fn may<'a>(&'a self, identity: &'a Identity, verb: Verb, step_run: Option<&'a StepRunId>) -> BoxFuture<'a, bool>;
 }
 
 /// Everyone may do everything.
@@ -74,12 +108,12 @@ pub trait Access: Send + Sync + 'static {
 pub struct AllowAll;
 
 impl Access for AllowAll {
-    fn may(&self, _: &Identity, _: Verb, _: Option<&StepRunId>) -> bool {
-        true
+    fn may<'a>(&'a self, _: &'a Identity, _: Verb, _: Option<&'a StepRunId>) -> BoxFuture<'a, bool> {
+        ready(true).boxed()
     }
 }
 
-/// Why a caller is not known. None of these goes away by trying again.
+/// Why a caller is not known. None of these but [`AuthError::Unavailable`] goes away by trying again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     /// No token was sent.
@@ -88,9 +122,12 @@ pub enum AuthError {
     /// The header is not of the form `Bearer <token>`.
     #[error("the Authorization header is not of the form `Bearer <token>`")]
     Malformed,
-    /// The token is not one of those in the token file.
-    #[error("the token is not known; ask the operator for one that is in the gateway's token file")]
+    /// The token is nobody's.
+    #[error("the token is not known, or has expired; ask the operator for one of this gateway")]
     Unknown,
+    /// Tokens cannot be looked up.
+    #[error("the token cannot be checked now; try again")]
+    Unavailable,
 }
 
 /// Why a token file cannot be used.
@@ -125,7 +162,7 @@ pub enum TokenFileError {
 
 /// The bearer tokens that are accepted. Only their SHA-256 is kept, and a presented token is compared with all of them, so that
 /// the time it takes tells nothing about any.
-pub struct Tokens(Vec<([u8; 32], Identity)>);
+pub struct Tokens(Vec<([u8; 32], Arc<str>)>);
 
 impl Tokens {
     /// Reads a token file: a `token` or a `name token` a line; empty lines and those that begin with `#` are skipped.
@@ -141,12 +178,12 @@ impl Tokens {
                 continue;
             }
             let words: Vec<&str> = line.split_whitespace().collect();
-            let (identity, token) = match words[..] {
-                [token] => (Identity::named("token"), token),
-                [name, token] => (Identity::named(name), token),
+            let (name, token) = match words[..] {
+                [token] => ("token", token),
+                [name, token] => (name, token),
                 _ => return Err(TokenFileError::Line { path: path.to_owned(), line: at + 1, words: words.len() }),
             };
-            tokens.push((digest(token), identity));
+            tokens.push((digest(token), name.into()));
         }
         if tokens.is_empty() {
             return Err(TokenFileError::Empty { path: path.to_owned() });
@@ -154,31 +191,28 @@ impl Tokens {
         Ok(Self(tokens))
     }
 
-    /// Says who sent this `Authorization` header.
-    ///
-    /// # Errors
-    /// No header, one of another form, or an unknown token.
-    pub fn authenticate(&self, authorization: Option<&str>) -> Result<Identity, AuthError> {
-        self.identify(bearer(authorization.ok_or(AuthError::Missing)?)?)
-    }
-
-    /// Says whose token this is.
-    ///
-    /// # Errors
-    /// It is empty or unknown.
-    pub fn identify(&self, token: &str) -> Result<Identity, AuthError> {
-        if token.is_empty() {
-            return Err(AuthError::Missing);
-        }
+    /// The name that the file gives to this token.
+    #[must_use]
+    pub fn name_of(&self, token: &str) -> Option<Arc<str>> {
         let presented = digest(token);
         let mut found = None;
-        for (known, identity) in &self.0 {
+        for (known, name) in &self.0 {
             let difference = known.iter().zip(&presented).fold(0, |all, (a, b)| all | (a ^ b));
             if difference == 0 {
-                found = Some(identity);
+                found = Some(name);
             }
         }
-        found.cloned().ok_or(AuthError::Unknown)
+        found.cloned()
+    }
+}
+
+impl Callers for Tokens {
+    fn identify<'a>(&'a self, token: Option<&'a str>) -> BoxFuture<'a, Result<Identity, AuthError>> {
+        let found = match token {
+            None => Err(AuthError::Missing),
+            Some(token) => self.name_of(token).map(|name| Identity::User { name, writes: true }).ok_or(AuthError::Unknown),
+        };
+        ready(found).boxed()
     }
 }
 
@@ -189,9 +223,13 @@ impl fmt::Debug for Tokens {
 }
 
 /// The token of an `Authorization` header; the scheme's case does not matter.
-fn bearer(header: &str) -> Result<&str, AuthError> {
+///
+/// # Errors
+/// It is not of the form `Bearer <token>`.
+pub fn bearer(header: &str) -> Result<&str, AuthError> {
     let (scheme, token) = header.trim().split_once(' ').ok_or(AuthError::Malformed)?;
-    if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(AuthError::Malformed) }
+    let token = token.trim();
+    if scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() { Ok(token) } else { Err(AuthError::Malformed) }
 }
 
 fn digest(token: &str) -> [u8; 32] {

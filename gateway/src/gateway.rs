@@ -17,11 +17,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
 
-use crate::access::{AllowAll, Tokens};
+use crate::access::{Access, AllowAll, Callers, Everyone};
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::decode::{BufferPool, DecodeLimits, Decoder};
-use crate::lookup::NoLookup;
+use crate::lookup::{NoLookup, StepRunLookup};
 use crate::replay::archive::{ClickHouseArchive, LineArchive};
 use crate::replay::{Replay, ReplaySettings};
 use crate::shard::{ShardSettings, ShardThreads, Shards};
@@ -30,6 +30,7 @@ use crate::sink::clickhouse;
 use crate::sink::start::Ground;
 use crate::sink::{KAFKA_EVENTS, Policy, RunningSinks, Sinks, Undelivered};
 use crate::source::announce::AnnouncedLengths;
+use crate::source::events::own::OwnEvents;
 use crate::source::events::{EventIngest, Outlive};
 use crate::source::logs::LogIngest;
 use crate::source::server::{self, ServerSettings};
@@ -85,6 +86,24 @@ pub struct GatewaySettings {
     pub ack_after_kafka: Option<Duration>,
 }
 
+/// Whom the data plane asks: those who know the callers, what they may, and the step runs.
+#[derive(Clone)]
+pub struct Neighbours {
+    /// Who calls.
+    pub callers: Arc<dyn Callers>,
+    /// What they may.
+    pub access: Arc<dyn Access>,
+    /// Which step runs there are.
+    pub lookup: Arc<dyn StepRunLookup>,
+}
+
+impl Default for Neighbours {
+    /// Nobody: everyone may do everything, and no step run is known.
+    fn default() -> Self {
+        Self { callers: Arc::new(Everyone), access: Arc::new(AllowAll), lookup: Arc::new(NoLookup) }
+    }
+}
+
 /// The data plane.
 pub struct Gateway {
     settings: GatewaySettings,
@@ -95,22 +114,29 @@ pub struct Gateway {
     event_ingest: Arc<EventIngest>,
     gate: SpaceGate,
     messages: Budget,
-    tokens: Option<Arc<Tokens>>,
+    callers: Arc<dyn Callers>,
+    own_events: OwnEvents,
     replay: Replay,
     stopper: Stopper,
     threads: Mutex<Option<Threads>>,
 }
 
 impl Gateway {
-    /// Opens the store and starts what works on it; returns once all that was stored can be read. Needs a runtime, and blocks:
-    /// call it where that is allowed. `tokens` says who may come; without it, everyone.
+    /// Opens the logs of a store, whose `parts` are those of the folder in the settings, and starts what works on it; returns once
+    /// all that was stored can be read. Needs a runtime, and blocks: call it where that is allowed. `neighbours` are asked from the
+    /// first moment on.
     /// `sinks` are started, and not waited for.
     ///
     /// # Errors
-    /// The store is in use, damaged beyond what can be set aside, or cannot be read or written.
-    pub fn open(settings: GatewaySettings, tokens: Option<Tokens>, clock: Clock, sinks: Sinks) -> Result<Self, StoreError> {
+    /// The store is damaged beyond what can be set aside, or cannot be read or written.
+    pub fn open(
+        parts: Parts,
+        settings: GatewaySettings,
+        neighbours: Neighbours,
+        clock: Clock,
+        sinks: Sinks,
+    ) -> Result<Self, StoreError> {
         crate::metrics::describe();
-        let parts = Parts::open(Arc::new(RealDisk), &settings.path)?;
         let memory = MemoryShares::of(settings.memory);
         let Logs { lines, appender, line_threads, events, recovery } =
             parts.open_logs(settings.segment_bytes, settings.sync_interval, &clock)?;
@@ -118,9 +144,7 @@ impl Gateway {
         let no_thread = |error| StoreError::io("start a thread for", &settings.path, error);
         let shard_settings = ShardSettings { shards: shards(settings.shards), write_interval: settings.write_interval };
         let (shards, shard_threads) = Shards::start(&appender, shard_settings).map_err(no_thread)?;
-        let access = Arc::new(AllowAll);
-        let lookup = Arc::new(NoLookup);
-        let tokens = tokens.map(Arc::new);
+        let Neighbours { callers, access, lookup } = neighbours;
         let pool = BufferPool::new(memory.buffers);
         let line_budget = Budget::new(memory.lines);
         let messages = Budget::new(memory.messages);
@@ -144,7 +168,7 @@ impl Gateway {
             shards,
             store: Arc::clone(&lines),
             gate: gate.clone(),
-            access: access.clone(),
+            access: Arc::clone(&access),
             limits: settings.decode,
             decoder: Decoder::new(settings.decode, Arc::clone(&pool), line_budget.clone()),
             patience: settings.queue_wait,
@@ -153,6 +177,8 @@ impl Gateway {
         let max_event = usize::try_from(settings.max_event).unwrap_or(usize::MAX);
         let event_ingest =
             EventIngest::new(events.clone(), gate.clone(), clock.clone(), max_event, event_budget.clone()).outliving(outlive);
+        let event_ingest = Arc::new(event_ingest);
+        let own_events = OwnEvents::new(Arc::clone(&event_ingest), events.clone(), parts.meta.store_id());
         let replay_settings = ReplaySettings {
             max_connections: settings.readers,
             memory: memory.readers,
@@ -164,7 +190,7 @@ impl Gateway {
             ..ReplaySettings::default()
         };
         let source: Arc<LineStore> = Arc::clone(&lines);
-        let replay = Replay::new(source, access, lookup.clone(), tokens.clone(), replay_settings);
+        let replay = Replay::new(source, access, Arc::clone(&lookup), Arc::clone(&callers), replay_settings);
         let stopper = Stopper::default();
         let event_limits = DecodeLimits { raw_bytes: settings.max_event, ..settings.decode };
         let task_log = TaskLog {
@@ -198,21 +224,29 @@ impl Gateway {
             lines,
             events,
             logs,
-            event_ingest: Arc::new(event_ingest),
+            event_ingest,
             messages,
-            tokens,
+            callers,
+            own_events,
             replay,
             stopper,
             threads: Mutex::new(Some(Threads { task_log, sinks, upkeep, shards: shard_threads, lines: line_threads })),
         })
     }
 
-    /// Serves agents on `listener` until it is to `stop`, then lets open streams end, as long as the grace lasts.
-    pub async fn serve(&self, listener: TcpListener, stop: Stop) {
+    /// The event log, for the control plane.
+    #[must_use]
+    pub fn own_events(&self) -> OwnEvents {
+        self.own_events.clone()
+    }
+
+    /// Serves agents, and what `others` adds to the services, on `listener` until it is to `stop`, then lets open streams end, as
+    /// long as the grace lasts.
+    pub async fn serve(&self, listener: TcpListener, others: impl FnOnce(Routes) -> Routes, stop: Stop) {
         let service = Service {
             logs: Arc::clone(&self.logs),
             events: Arc::clone(&self.event_ingest),
-            tokens: self.tokens.clone(),
+            callers: Arc::clone(&self.callers),
             stock_agents: self.settings.stock_agents,
         };
         let service = GatewayServiceServer::new(service).max_decoding_message_size(self.settings.max_message);
@@ -223,7 +257,7 @@ impl Gateway {
             .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
             .build_v1();
-        let mut routes = Routes::new(service).add_service(health);
+        let mut routes = others(Routes::new(service).add_service(health));
         match reflection {
             Ok(reflection) => routes = routes.add_service(reflection),
             Err(error) => tracing::warn!(%error, "gRPC reflection is off"),
@@ -309,6 +343,14 @@ pub struct Reindexed {
     pub lines: u64,
     /// Frames of the event log: events, dead letters, marks.
     pub events: u64,
+}
+
+/// Takes the folder of a store, which is made if it is missing, for this process.
+///
+/// # Errors
+/// Another process has it, another version wrote it, or it cannot be read or written.
+pub fn take(path: &Path) -> Result<Parts, StoreError> {
+    Parts::open(Arc::new(RealDisk), path)
 }
 
 /// Deletes the index of the store in `path` and builds it anew from the logs.

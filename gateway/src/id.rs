@@ -29,7 +29,15 @@ pub enum IdError {
     Control(usize),
 }
 
+/// The name under which the control plane's events are stored. No agent may have it.
+pub const CONTROL_PLANE: &str = "arcgate";
+
 impl Id {
+    /// The control plane as the sender of its events.
+    pub(crate) fn control_plane() -> Self {
+        Self(CONTROL_PLANE.into())
+    }
+
     /// Checks `text` and makes an identifier of it.
     ///
     /// # Errors

@@ -3,6 +3,11 @@
 //! Declared here, answered by the control plane where there is one. Each answer may be "not known": logs and events must flow
 //! without it.
 
+use std::future::ready;
+
+use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::stream::BoxStream;
+
 use crate::id::{AgentId, StepRunId};
 
 /// Where a step run belongs.
@@ -14,30 +19,44 @@ pub struct Parents {
     pub job_id: String,
 }
 
-/// A step run's status as a status subscription shows it first.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StatusSnapshot {
-    /// Where the step run belongs.
-    pub parents: Parents,
-    /// The step run, a JSON object with the fields of `status_snapshot`.
-    pub data: serde_json::Value,
+/// A step run as a client of the status channel names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusTarget {
+    /// The pipeline, or `-`.
+    pub pipeline_id: String,
+    /// The job, or `-`.
+    pub job_id: String,
+    /// The step run: its id, or the job's id, `-` and the step's name.
+    pub step_run_id: String,
 }
 
-/// Knows step runs. Calls may block: they are made off the runtime's threads.
+/// What a status subscription is told.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StatusItem {
+    /// The step run as it is: `data` of `status_snapshot`. First, and again if changes were missed.
+    Snapshot(serde_json::Value),
+    /// A change after that: `data` of `status`.
+    Change(serde_json::Value),
+}
+
+/// A step run's status from now on. It ends when nothing will change any more.
+pub type StatusFeed = BoxStream<'static, StatusItem>;
+
+/// Knows step runs. Calls that are not futures may block: they are made off the runtime's threads.
 pub trait StepRunLookup: Send + Sync + 'static {
-    /// The step run's status.
-    fn status(&self, step_run: &StepRunId) -> Option<StatusSnapshot> {
-        let _ = step_run;
-        None
+    /// Follows the status of the step run that `target` names; nothing if there is none.
+    fn status(&self, target: StatusTarget) -> BoxFuture<'_, Option<StatusFeed>> {
+        let _ = target;
+        ready(None).boxed()
     }
 
-    /// The agent that runs the step run now.
+    /// The agent that the step run was handed to.
     fn owner(&self, step_run: &StepRunId) -> Option<AgentId> {
         let _ = step_run;
         None
     }
 
-    /// The step run that `agent` runs under the name `step_name`.
+    /// The step run that `agent` runs under the name `step_name`, or ran last.
     fn step_run(&self, agent: &AgentId, step_name: &str) -> Option<StepRunId> {
         let _ = (agent, step_name);
         None

@@ -7,11 +7,13 @@
 //! | [`http`] | `GET` of `/readyz` and `/metrics`, and reading the latter |
 //! | [`text`] | lines as builds write them, from a seed |
 //! | [`logs`] | an agent that sends lines (LogSession, PushLogs) |
+//! | [`control`] | clients of the control plane: pipelines, runs, an agent that executes nothing |
 //! | [`events`] | an agent that sends events (EventSession, PushEvents) |
 //! | [`reader`] | a reader over WebSocket, and the check that it sees each line once, in order |
 //!
 //! It knows the contract (`arcgate-api`) and nothing of the gateway's inside.
 
+pub mod control;
 pub mod events;
 pub mod http;
 pub mod logs;

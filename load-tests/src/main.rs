@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use scenario::{alone, events, logs, replay, sinks, tail};
+use scenario::{alone, control, events, logs, replay, sinks, tail};
 
 /// Load generators for Arcgate over real sockets.
 #[derive(Debug, Parser)]
@@ -34,6 +34,8 @@ enum Scenario {
     Alone(alone::Arguments),
     /// History from ClickHouse, through a gateway that has none of it in its own store.
     Replay(replay::Arguments),
+    /// Agents, runs and watchers of the control plane.
+    Control(control::Arguments),
     /// The head of the table whose rows the scenarios print.
     Head,
 }
@@ -61,6 +63,7 @@ async fn run(scenario: Scenario) -> arcgate_load::Outcome<()> {
         Scenario::Sinks(arguments) => vec![sinks::run(arguments).await?],
         Scenario::Alone(arguments) => vec![alone::run(arguments).await?],
         Scenario::Replay(arguments) => replay::run(arguments).await?,
+        Scenario::Control(arguments) => control::run(arguments).await?,
         Scenario::Head => {
             println!("{}", report::HEAD);
             return Ok(());

@@ -12,7 +12,7 @@ use crate::settings::value;
 
 /// The gateway that is called.
 #[derive(Debug, Clone, Args)]
-pub struct GatewayArgs {
+pub(super) struct GatewayArgs {
     /// The gateway's gRPC address
     #[arg(long, value_name = "URL", env = "ARCGATE_SERVER", default_value = "http://127.0.0.1:9090")]
     pub(super) server: String,
@@ -197,7 +197,7 @@ pub struct RunsArgs {
 
 /// How a run stands.
 #[derive(Debug, Clone, Copy, ValueEnum)]
-pub enum Status {
+pub(super) enum Status {
     /// It waits.
     Pending,
     /// It runs.
@@ -294,7 +294,7 @@ pub struct TokenArgs {
 
 /// What a token is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum TokenRole {
+pub(super) enum TokenRole {
     /// Look
     Viewer,
     /// Run pipelines, stop what runs

@@ -9,13 +9,13 @@ use super::error::{CtlError, note};
 use crate::settings::Settings;
 
 /// Where it is.
-fn location(settings: &Settings) -> Location {
-    Location::File(settings.store.path.join("control.db"))
+fn location(settings: &Settings) -> Done<Location> {
+    settings.control.location(&settings.store.path).map_err(CtlError::Setting)
 }
 
 /// Opens it, if there is one.
 pub(super) async fn existing(settings: &Settings) -> Done<Database> {
-    let location = location(settings);
+    let location = location(settings)?;
     if let Location::File(path) = &location
         && !path.exists()
     {
@@ -26,7 +26,7 @@ pub(super) async fn existing(settings: &Settings) -> Done<Database> {
 
 /// Opens it, or makes it: whoever brings up a gateway may want a token first.
 pub(super) async fn any(settings: &Settings) -> Done<Database> {
-    let location = location(settings);
+    let location = location(settings)?;
     if let Location::File(path) = &location
         && !path.exists()
     {

@@ -48,6 +48,9 @@ pub(crate) enum CtlError {
     /// There is none.
     #[error("{} is not there; no control plane has run on it yet, or --data or --config names another one", .0.display())]
     NoDatabase(PathBuf),
+    /// A setting cannot be used.
+    #[error("{0}")]
+    Setting(String),
     /// A folder cannot be made.
     #[error("cannot make the folder {}: {source}", path.display())]
     Folder {

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use arcgate_api::gateway::v1::{Event, Meta};
-use prost_types::value::Kind;
-use prost_types::{ListValue, Struct, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::json::to_struct;
 use crate::time::{Millis, rfc3339, timestamp};
 
 const STARTED: &str = "arcentra.step.started";
@@ -103,10 +102,6 @@ impl Pending {
     /// The event as it goes on the wire at `now`.
     #[must_use]
     pub(crate) fn to_event(&self, now: Millis) -> Event {
-        let payload = match value(&self.payload).kind {
-            Some(Kind::StructValue(fields)) => Some(fields),
-            _ => None,
-        };
         let meta = Meta {
             agent_id: self.about.agent_id.clone(),
             pipeline_id: self.about.pipeline_id.clone(),
@@ -114,28 +109,15 @@ impl Pending {
             timestamp: Some(timestamp(now)),
             seq: self.seq,
         };
-        Event { event_id: self.id.clone(), meta: Some(meta), event_type: self.kind.clone(), payload }
+        Event { event_id: self.id.clone(), meta: Some(meta), event_type: self.kind.clone(), payload: to_struct(&self.payload) }
     }
-}
-
-/// JSON as protobuf has it. Numbers become doubles, as in every `Struct`.
-fn value(json: &serde_json::Value) -> Value {
-    let kind = match json {
-        serde_json::Value::Null => Kind::NullValue(0),
-        serde_json::Value::Bool(yes) => Kind::BoolValue(*yes),
-        serde_json::Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or(f64::NAN)),
-        serde_json::Value::String(text) => Kind::StringValue(text.clone()),
-        serde_json::Value::Array(items) => Kind::ListValue(ListValue { values: items.iter().map(value).collect() }),
-        serde_json::Value::Object(fields) => {
-            Kind::StructValue(Struct { fields: fields.iter().map(|(name, field)| (name.clone(), value(field))).collect() })
-        }
-    };
-    Value { kind: Some(kind) }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use prost_types::value::Kind;
+
     use super::*;
 
     #[test]

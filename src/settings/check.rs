@@ -4,7 +4,7 @@ use std::path::Path;
 
 use arcgate_gateway::access::Tokens;
 
-use super::{Ack, Loaded, Place, Problem, SettingsError, kafka, value};
+use super::{Ack, Loaded, Place, Problem, SettingsError, control, kafka, value};
 
 /// The least `limits.memory` with sinks, in bytes: what their libraries hold beside what is counted does not shrink with the limit.
 const LEAST_WITH_SINKS: u64 = 128 << 20;
@@ -22,13 +22,13 @@ pub fn check(loaded: &Loaded) -> Result<(), SettingsError> {
         problems.push(Problem::new(place, what));
     };
 
-    let open = settings.auth.token_file.is_none() && !settings.auth.allow_unauthenticated_on_public_addresses;
+    let open = !settings.auth_required() && !settings.auth.allow_unauthenticated_on_public_addresses;
     for (key, listen) in [("grpc.listen", settings.grpc.listen), ("http.listen", settings.http.listen)] {
         if open && !listen.0.ip().is_loopback() {
             complain(
                 key,
                 format!(
-                    "{key} = \"{}\" can be reached by others, and nothing asks them for a token; set auth.token_file, or listen on \
+                    "{key} = \"{}\" can be reached by others, and nothing asks them for a token; set auth.token_file or auth.required = true, or listen on \
                  127.0.0.1, or, if you know what you do, set auth.allow_unauthenticated_on_public_addresses = true",
                     listen.0
                 ),
@@ -59,6 +59,9 @@ pub fn check(loaded: &Loaded) -> Result<(), SettingsError> {
     }
     if settings.events.max_event > settings.grpc.max_message {
         complain("events.max_event", "events.max_event is more than grpc.max_message; no such event could arrive".into());
+    }
+    for (key, what) in control::problems(settings) {
+        complain(key, what);
     }
     for (key, what) in kafka::problems(&settings.kafka) {
         complain(key, what);

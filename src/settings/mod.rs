@@ -7,6 +7,7 @@
 //! or flags.
 
 mod check;
+mod control;
 mod kafka;
 mod print;
 mod schema;

@@ -27,6 +27,8 @@ pub struct Settings {
     pub clickhouse: ClickHouse,
     /// `[kafka]`
     pub kafka: Kafka,
+    /// `[control]`
+    pub control: Control,
     /// `[limits]`
     pub limits: Limits,
     /// `[auth]`
@@ -227,6 +229,23 @@ pub struct Kafka {
     pub password_file: Option<PathBuf>,
 }
 
+/// The control plane.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Control {
+    /// Whether it runs.
+    pub enabled: bool,
+    /// Its database; empty: a file in the store's folder.
+    pub database: String,
+    /// Holds the database's password.
+    pub password_file: Option<PathBuf>,
+    /// How often an agent is to give a sign of life.
+    pub heartbeat: Duration,
+    /// After how much silence an agent counts as gone.
+    pub offline_after: Duration,
+    /// Whether new agents are given work without anybody's approval.
+    pub approve_agents: bool,
+}
+
 /// Bounds of the whole process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -243,6 +262,8 @@ pub struct Limits {
 pub struct Auth {
     /// A file with bearer tokens, one a line.
     pub token_file: Option<PathBuf>,
+    /// Whether a token is needed; `None` is "auto".
+    pub required: Option<bool>,
     /// Whether the calls of existing agents that never carry a token are let in without one; `None` is "auto".
     pub stock_agents: Option<bool>,
     /// Lets everyone in on addresses that others can reach.
@@ -312,6 +333,12 @@ pub enum LogFormat {
 }
 
 impl Settings {
+    /// Whether callers need a token: as set, else if there is a file of them.
+    #[must_use]
+    pub fn auth_required(&self) -> bool {
+        self.auth.required.unwrap_or(self.auth.token_file.is_some())
+    }
+
     /// Whether the calls of existing agents that never carry a token are let in without one: as set, else only if gRPC
     /// listens on a loopback address.
     #[must_use]

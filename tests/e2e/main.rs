@@ -29,6 +29,7 @@ mod i6_numbers;
 mod i7_readers;
 mod i8_memory;
 mod operations;
+mod planes;
 mod sinks;
 mod store_damage;
 mod task_logs;

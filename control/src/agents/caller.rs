@@ -10,6 +10,8 @@ pub enum Caller {
     /// An agent without a token, where the operator lets those in: it is whom it says it is. It may say how it and its steps
     /// stand, and cannot be given work.
     StockAgent,
+    /// Somebody, where nobody has to show who they are: they are whom they say they are, and may do everything.
+    Anyone,
     /// A person or a script.
     User {
         /// For events and texts.
@@ -69,8 +71,8 @@ impl Caller {
             Self::Agent(own) => {
                 Err(Status::permission_denied(format!("this is the token of agent {own}: it cannot speak for agent {named}")))
             }
-            Self::StockAgent if named.is_empty() => Err(Status::invalid_argument("agent_id is required")),
-            Self::StockAgent => Ok(named.to_owned()),
+            Self::StockAgent | Self::Anyone if named.is_empty() => Err(Status::invalid_argument("agent_id is required")),
+            Self::StockAgent | Self::Anyone => Ok(named.to_owned()),
             Self::User { name, .. } => Err(Status::permission_denied(format!("{name} is no agent; this call is for agents"))),
         }
     }
@@ -80,7 +82,7 @@ impl Caller {
     /// # Errors
     /// As [`Self::as_agent`]; and if it has not.
     pub fn as_proven_agent(&self, named: &str) -> Result<String, Status> {
-        if *self == Self::StockAgent {
+        if *self == Self::StockAgent || (*self == Self::Anyone && named.is_empty()) {
             return Err(Status::unauthenticated("an agent is given work only with its own token: send it as `authorization`"));
         }
         self.as_agent(named)
@@ -92,6 +94,7 @@ impl Caller {
     /// If it is an agent, or may less.
     pub fn as_user(&self, least: Role) -> Result<&str, Status> {
         match self {
+            Self::Anyone => Ok("anonymous"),
             Self::User { name, role } if *role >= least => Ok(name),
             Self::User { name, role } => {
                 let why = format!("{name} is {role:?}, and this call needs {least:?}; use another token");

@@ -50,6 +50,17 @@ impl Agents {
         }))
     }
 
+    /// The newest step run of an agent with this step's name; absent: there is none.
+    ///
+    /// # Errors
+    /// If the database cannot be read.
+    pub async fn step_run_named(&self, agent_id: &str, step_name: &str) -> Result<Option<String>, DbError> {
+        let mut read = self.engine().database().read().await?;
+        let text = "SELECT step_run_id FROM t_step_run WHERE agent_id = $1 AND name = $2 ORDER BY created_at DESC LIMIT 1";
+        let found = sqlx::query_scalar(text).bind(agent_id).bind(step_name);
+        Ok(found.fetch_optional(&mut *read).await?)
+    }
+
     /// The run and the name of a job run; absent: there is none.
     pub(crate) async fn job_run(&self, job_run_id: &str) -> Result<Option<(String, String)>, DbError> {
         let mut read = self.engine().database().read().await?;

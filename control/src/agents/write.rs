@@ -80,7 +80,8 @@ pub(crate) struct Introduction {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Newcomer {
-    pub(crate) registration_hash: String,
+    /// Of its registration token; absent: it needs none.
+    pub(crate) registration_hash: Option<String>,
     /// What it gets.
     pub(crate) agent_id: String,
     pub(crate) token_hash: String,
@@ -178,18 +179,25 @@ impl Turn<'_> {
         Ok(())
     }
 
+    async fn use_registration_token(&mut self, hash: &str) -> Result<(), Failure> {
+        let text = "UPDATE t_registration_token SET use_count = use_count + 1, updated_at = $2 WHERE token_hash = $1 AND is_active = 1 \
+                    AND (expires_at IS NULL OR expires_at > $2) AND (max_uses <= 0 OR use_count < max_uses)";
+        let used = sqlx::query(text).bind(hash).bind(self.now).execute(&mut *self.connection).await?;
+        if used.rows_affected() == 0 {
+            let why = "invalid registration token: it is unknown, revoked, expired or used up; ask an operator for a new one";
+            return Err(Refusal::Unauthenticated(why.into()).into());
+        }
+        Ok(())
+    }
+
     async fn register(&mut self, newcomer: &Newcomer) -> Result<AgentRow, Failure> {
         let Newcomer { registration_hash, agent_id, token_hash, enabled, who } = newcomer;
         // Done before, though nobody heard of it: the id is as good as the request's own.
         if let Some(row) = AgentRow::load(self.connection, agent_id).await? {
             return Ok(row);
         }
-        let text = "UPDATE t_registration_token SET use_count = use_count + 1, updated_at = $2 WHERE token_hash = $1 AND is_active = 1 \
-                    AND (expires_at IS NULL OR expires_at > $2) AND (max_uses <= 0 OR use_count < max_uses)";
-        let used = sqlx::query(text).bind(&**registration_hash).bind(self.now).execute(&mut *self.connection).await?;
-        if used.rows_affected() == 0 {
-            let why = "invalid registration token: it is unknown, revoked, expired or used up; ask an operator for a new one";
-            return Err(Refusal::Unauthenticated(why.into()).into());
+        if let Some(hash) = registration_hash {
+            self.use_registration_token(hash).await?;
         }
         let text = "INSERT INTO t_agent (agent_id, agent_name, address, port, os, arch, version, status, labels, metrics, is_enabled, \
                     registered_by, token_hash, max_step_runs, created_at, updated_at) \

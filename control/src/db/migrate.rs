@@ -5,7 +5,12 @@ use sqlx::{AnyConnection, AssertSqlSafe, Executor as _};
 use super::DbError;
 
 /// Step n makes version n of version n - 1. A step that was released is never changed.
-const STEPS: [&str; 2] = [include_str!("migrations/0001_begin.sql"), include_str!("migrations/0002_agents.sql")];
+const STEPS: [&str; 4] = [
+    include_str!("migrations/0001_begin.sql"),
+    include_str!("migrations/0002_agents.sql"),
+    include_str!("migrations/0003_names.sql"),
+    include_str!("migrations/0004_commits.sql"),
+];
 
 pub(super) async fn run(connection: &mut AnyConnection, server: bool) -> Result<(), DbError> {
     let mut at: i64 = 0;

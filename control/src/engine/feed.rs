@@ -4,6 +4,7 @@
 //! has its effects once, however often the program is killed. The relay appends at least once; repeats have the same id, which the event
 //! log knows ([`super::Event`]).
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,9 +19,12 @@ use super::turn::Turn;
 use super::{Engine, EngineError};
 use crate::db::DbError;
 use crate::db::row::Columns as _;
+use crate::pipelines::Repositories;
 
 /// The name of the control plane's cursor over the event log.
 const CURSOR: &str = "events";
+/// Events about source code.
+const SCM: &str = "arcentra.scm.";
 /// How many events are appended at once.
 const AT_ONCE: i64 = 500;
 /// How long is waited before something that failed is tried again.
@@ -39,9 +43,17 @@ pub trait EventLog: Send + Sync + 'static {
     fn append(&self, events: Vec<Event>) -> impl Future<Output = Result<(), LogError>> + Send;
 }
 
+/// Whether the control plane does something about events of this type; others need not be given to it.
+#[must_use]
+pub fn is_of_interest(event_type: &str) -> bool {
+    event_type.starts_with(SCM)
+}
+
 /// An accepted event.
 #[derive(Debug, Clone)]
 pub struct Accepted {
+    /// Who sent it.
+    pub agent_id: String,
     /// Its id.
     pub event_id: String,
     /// Its type.
@@ -53,8 +65,10 @@ pub struct Accepted {
 /// Some events, and the cursor behind them.
 #[derive(Debug, Clone)]
 pub struct Portion {
-    /// In order; at most a few thousand.
+    /// Those [of interest](is_of_interest), in order; at most a few thousand.
     pub events: Vec<Accepted>,
+    /// How many there are, of interest or not.
+    pub passed: usize,
     /// Where to read on.
     pub next: String,
 }
@@ -74,6 +88,13 @@ impl Turn<'_> {
             return Ok(());
         }
         for event in events {
+            // An agent runs steps of whoever's code: it does not begin runs.
+            let agent = sqlx::query_scalar("SELECT agent_name FROM t_agent WHERE agent_id = $1").bind(&*event.sender);
+            let agent: Option<String> = agent.fetch_optional(&mut *self.connection).await?;
+            if agent.is_some() {
+                tracing::warn!(agent = event.sender, event = event.event_id, "an agent's event about source code fires nothing");
+                continue;
+            }
             self.fire_event(event).await?;
         }
         let text =
@@ -92,8 +113,9 @@ impl Engine {
 
     /// Follows the event log until the engine ends: the caller spawns it.
     pub async fn follow(self, feed: Arc<impl EventFeed>) {
+        let repositories = Repositories::new(self.clone());
         loop {
-            match self.follow_once(&*feed).await {
+            match self.follow_once(&*feed, &repositories).await {
                 Err(Stop::Ended) => return,
                 Err(Stop::Failed(why)) => tracing::warn!(%why, "accepted events are not followed for now; trying again"),
                 Ok(never) => match never {},
@@ -102,7 +124,7 @@ impl Engine {
         }
     }
 
-    async fn follow_once(&self, feed: &impl EventFeed) -> Result<std::convert::Infallible, Stop> {
+    async fn follow_once(&self, feed: &impl EventFeed, repositories: &Repositories) -> Result<std::convert::Infallible, Stop> {
         let mut kept = self.cursor().await.map_err(|error| Stop::Failed(error.to_string()))?;
         let mut at = kept.clone();
         let mut passed = 0;
@@ -112,10 +134,15 @@ impl Engine {
                 () = self.ended() => return Err(Stop::Ended),
             };
             let events: Vec<ScmEvent> = portion.events.iter().filter_map(scm_event).collect();
-            passed += portion.events.len();
+            passed += portion.passed;
             at = Some(portion.next.clone());
             if events.is_empty() && passed < KEEP_AFTER {
                 continue;
+            }
+            let projects: BTreeSet<&str> = events.iter().map(|event| &*event.project_id).filter(|id| !id.is_empty()).collect();
+            for project in projects {
+                // What begins now shall be what was pushed.
+                repositories.sync_all(project).await;
             }
             self.accept(events, kept.clone(), portion.next.clone()).await?;
             kept.clone_from(&at);
@@ -189,7 +216,7 @@ fn scm_event(accepted: &Accepted) -> Option<ScmEvent> {
         outer: About,
         data: Option<About>,
     }
-    let kind = accepted.event_type.strip_prefix("arcentra.scm.")?;
+    let kind = accepted.event_type.strip_prefix(SCM)?;
     let envelope: Envelope = match serde_json::from_slice(&accepted.payload) {
         Ok(envelope) => envelope,
         Err(why) => {
@@ -200,6 +227,7 @@ fn scm_event(accepted: &Accepted) -> Option<ScmEvent> {
     let data = envelope.data.unwrap_or_default();
     Some(ScmEvent {
         event_id: accepted.event_id.clone(),
+        sender: accepted.agent_id.clone(),
         kind: kind.to_owned(),
         project_id: data.project.or(envelope.outer.project).unwrap_or_default(),
         reference: data.reference.or(envelope.outer.reference).unwrap_or_default(),

@@ -46,6 +46,8 @@ pub(crate) struct Schedules {
 pub struct ScmEvent {
     /// Its id.
     pub event_id: String,
+    /// Who sent it.
+    pub sender: String,
     /// What happened: `push`, `tag`, `pull_request` ….
     pub kind: String,
     /// The project.

@@ -11,6 +11,7 @@ use super::rows::{Loaded, NewRun, RunRow};
 use super::turn::Turn;
 use crate::db::DbError;
 use crate::db::row::Columns as _;
+use crate::pipelines::commit_of;
 use crate::plan::{Cause, Input, Plan, Run};
 
 /// The longest request id, in bytes.
@@ -71,12 +72,11 @@ impl Turn<'_> {
             let definition_id = super::specs::keep(self.connection, text).await?;
             return self.begin(trigger, &pipeline, &definition_id, "").await.map_err(Failure::after_writing);
         }
-        let head =
-            "SELECT revision_id, definition_id FROM t_pipeline_revision WHERE pipeline_id = $1 ORDER BY number DESC LIMIT 1";
+        let head = "SELECT revision_id, commit_sha, definition_id FROM t_pipeline_revision WHERE pipeline_id = $1 ORDER BY number DESC LIMIT 1";
         let Some(head) = sqlx::query(head).bind(pipeline_id).fetch_optional(&mut *self.connection).await? else {
             return Err(Refusal::Conflict(format!("pipeline {pipeline_id} has no definition yet; save one first")).into());
         };
-        self.begin(trigger, &pipeline, &head.text("definition_id")?, &head.text("revision_id")?).await
+        self.begin(trigger, &pipeline, &head.text("definition_id")?, &commit_of(&head)?).await
     }
 
     async fn earlier(&mut self, trigger: &Trigger) -> Result<Option<String>, DbError> {

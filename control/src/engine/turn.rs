@@ -101,7 +101,7 @@ impl Turn<'_> {
             run_id: Arc::from(&*loaded.head.run_id),
             pipeline_id: Arc::from(&*loaded.head.pipeline_id),
             namespace: Arc::from(&*loaded.spec.namespace),
-            event_id: None,
+            event: None,
             what,
         }
     }
@@ -111,7 +111,7 @@ impl Turn<'_> {
         let mut update = self.update(loaded, what);
         if let Some(event) = event::of(&update, &loaded.spec) {
             self.send(&event).await?;
-            update.event_id = Some(event.event_id.into());
+            update.event = Some(Arc::new(event));
         }
         self.updates.push(update);
         Ok(())
@@ -129,10 +129,10 @@ impl Turn<'_> {
         let moved = Moved::Agent { what, from, agent: Arc::new(agent.clone()), reason: Arc::from(reason) };
         let (seq, at) = (self.next_seq(), self.now);
         let (run_id, pipeline_id) = (none.clone(), none.clone());
-        let mut update = Update { seq, at, run_id, pipeline_id, namespace: none, event_id: None, what: moved };
+        let mut update = Update { seq, at, run_id, pipeline_id, namespace: none, event: None, what: moved };
         if let Some(event) = event::of_agent(&update, what, agent, reason) {
             self.send(&event).await?;
-            update.event_id = Some(event.event_id.into());
+            update.event = Some(Arc::new(event));
         }
         self.updates.push(update);
         Ok(())

@@ -6,6 +6,7 @@ use arcgate_api::agent::v1::AgentStatus;
 use arcgate_api::pipeline::v1::PipelineStatus;
 use arcgate_api::steprun::v1::StepRunStatus;
 
+use super::event::Event;
 use super::rows::{JobRow, RunRow, StepRow};
 use crate::Millis;
 use crate::agents::AgentRow;
@@ -23,8 +24,8 @@ pub struct Update {
     pub pipeline_id: Arc<str>,
     /// The namespace of the run's definition.
     pub namespace: Arc<str>,
-    /// The id of its event, if it has one.
-    pub event_id: Option<Arc<str>>,
+    /// Its event, if it has one.
+    pub event: Option<Arc<Event>>,
     /// What.
     pub what: Moved,
 }

@@ -33,6 +33,8 @@ pub(super) struct Worker {
     pub(super) database: Database,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) requests: mpsc::Receiver<Request>,
+    /// Whether it is to end, once what waits is done.
+    pub(super) stop: watch::Receiver<bool>,
     pub(super) changes: broadcast::Sender<Arc<Update>>,
     pub(super) seq: watch::Sender<i64>,
     pub(super) points: Points,
@@ -109,6 +111,11 @@ impl Worker {
         // What is due comes first, in a transaction of its own.
         let mut group = tokio::select! {
             biased;
+            () = asked(&mut self.stop), if !self.requests.is_closed() => {
+                self.requests.close();
+                // What waits is still done.
+                vec![self.requests.recv().await?]
+            }
             () = tick => return Some(Vec::new()),
             first = self.requests.recv() => vec![first?],
         };
@@ -221,6 +228,13 @@ impl Worker {
                 }
             }
         }
+    }
+}
+
+/// Resolves when the engine is to end.
+async fn asked(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use super::{by, may};
 use crate::agents::Role;
 use crate::engine::{Answer, Command, Engine, EngineError, OfRun, Refusal, Trigger, unexpected};
-use crate::pipelines::{Changes, Draft, Paging, Pipelines, Save, Write, Written};
+use crate::pipelines::{Changes, Draft, Paging, Pipelines, Pushed, Repositories, Save, Write, Written};
 use crate::spec::{self, Spec};
 
 mod refused;
@@ -22,6 +22,7 @@ use self::refused::{Refused, invalid, not_found};
 pub struct PipelineCalls {
     engine: Engine,
     pipelines: Pipelines,
+    repositories: Repositories,
 }
 
 type Answered<T> = Result<Response<T>, Status>;
@@ -47,7 +48,8 @@ impl PipelineCalls {
     #[must_use]
     pub fn new(engine: Engine) -> Self {
         let pipelines = Pipelines::new(engine.database().clone());
-        Self { engine, pipelines }
+        let repositories = Repositories::new(engine.clone());
+        Self { engine, pipelines, repositories }
     }
 
     async fn write(&self, write: Write) -> Result<Written, Refused> {
@@ -138,6 +140,10 @@ impl PipelineCalls {
         if pipeline_id.is_empty() {
             return Err(invalid("pipelineId is required"));
         }
+        // A request that comes again needs no repository.
+        if request_id.is_empty() || !self.pipelines.has_begun(&pipeline_id, &request_id).await? {
+            self.repositories.sync(&self.pipeline(&pipeline_id).await?).await?;
+        }
         let (kind, triggered_by) = (pb::TriggerType::Manual, named(triggered_by, who));
         let trigger = Trigger { pipeline_id, request_id, variables, triggered_by, kind, ..Trigger::default() };
         let done = self.engine.trigger(trigger).await?;
@@ -147,6 +153,7 @@ impl PipelineCalls {
 
     async fn spec_of(&self, pipeline_id: &str) -> Result<pb::GetPipelineSpecResponse, Refused> {
         let pipeline = self.pipeline(pipeline_id).await?;
+        self.repositories.sync(&pipeline).await?;
         let head = self.pipelines.head(pipeline_id).await?;
         let (spec, format, head) =
             head.ok_or_else(|| not_found(format!("pipeline {pipeline_id} has no definition yet; save one")))?;
@@ -187,7 +194,8 @@ impl PipelineCalls {
             return Err(invalid("pipelineId and spec are required"));
         };
         checked(&spec)?;
-        let save = Save {
+        let pipeline = self.pipeline(&asked.pipeline_id).await?;
+        let mut save = Save {
             pipeline_id: asked.pipeline_id,
             spec,
             format: i64::from(i32::from(format)),
@@ -195,7 +203,23 @@ impl PipelineCalls {
             message: asked.commit_message,
             request_id: asked.request_id,
             editor: named(asked.editor, who),
+            commit: String::new(),
         };
+        if !pipeline.repo_url.is_empty() {
+            let Pushed { commit, branch } = self.repositories.push(&pipeline, &save.spec, &save).await?;
+            if let Some(pr_branch) = branch {
+                return Ok(pb::SavePipelineSpecResponse {
+                    success: true,
+                    message: "spec saved on a branch of its own; open a pull request for it".into(),
+                    commit_sha: commit,
+                    branch: pr_branch.clone(),
+                    save_mode: pb::PipelineSaveMode::Pr.into(),
+                    pr_branch,
+                    ..Default::default()
+                });
+            }
+            save.commit = commit;
+        }
         let Written::Saved { revision, branch, repeated } = self.write(Write::Save(Box::new(save))).await? else {
             return Err(refused::other_answer());
         };

@@ -3,6 +3,7 @@
 use arcgate_api::pipeline::v1 as pb;
 use sqlx::any::AnyRow;
 
+use super::write::commit_of;
 use crate::Millis;
 use crate::db::row::Columns as _;
 use crate::db::{Database, DbError};
@@ -52,6 +53,23 @@ impl Pipelines {
         let mut read = self.database.read().await?;
         let row = sqlx::query("SELECT * FROM t_pipeline WHERE pipeline_id = $1 AND is_deleted = 0").bind(pipeline_id);
         row.fetch_optional(&mut *read).await?.as_ref().map(detail).transpose()
+    }
+
+    /// The enabled pipelines whose definitions lie in repositories; of one project, if one is named. At most `most`, those first that
+    /// were synced least lately.
+    pub(crate) async fn in_repositories(&self, project_id: &str, most: i64) -> Result<Vec<pb::PipelineDetail>, DbError> {
+        let mut read = self.database.read().await?;
+        let text = "SELECT * FROM t_pipeline WHERE repo_url <> '' AND is_enabled = 1 AND is_deleted = 0 AND ($1 = '' OR project_id = $1) \
+                    ORDER BY COALESCE(last_synced_at, 0), pipeline_id LIMIT $2";
+        let rows = sqlx::query(text).bind(project_id).bind(most).fetch_all(&mut *read).await?;
+        rows.iter().map(detail).collect()
+    }
+
+    /// Whether a request has begun a run already.
+    pub(crate) async fn has_begun(&self, pipeline_id: &str, request_id: &str) -> Result<bool, DbError> {
+        let mut read = self.database.read().await?;
+        let found = sqlx::query("SELECT run_id FROM t_pipeline_run WHERE pipeline_id = $1 AND request_id = $2");
+        Ok(found.bind(pipeline_id).bind(request_id).fetch_optional(&mut *read).await?.is_some())
     }
 
     /// Pipelines, the newest first, and how many there are.
@@ -109,11 +127,11 @@ impl Pipelines {
     /// A pipeline's definition, its format (as the contract numbers them) and its revision; absent if none was saved.
     pub(crate) async fn head(&self, pipeline_id: &str) -> Result<Option<(Spec, i32, String)>, DbError> {
         let mut read = self.database.read().await?;
-        let head = "SELECT revision_id, definition_id, format FROM t_pipeline_revision WHERE pipeline_id = $1 \
+        let head = "SELECT revision_id, commit_sha, definition_id, format FROM t_pipeline_revision WHERE pipeline_id = $1 \
                     ORDER BY number DESC LIMIT 1";
         let Some(head) = sqlx::query(head).bind(pipeline_id).fetch_optional(&mut *read).await? else { return Ok(None) };
         let spec = specs::load(&mut read, &head.text("definition_id")?).await?;
-        Ok(Some((spec, int(head.number("format")?), head.text("revision_id")?)))
+        Ok(Some((spec, int(head.number("format")?), commit_of(&head)?)))
     }
 }
 

@@ -4,11 +4,13 @@ use std::collections::HashMap;
 
 use arcgate_api::pipeline::v1::{PipelineSaveMode, PipelineStatus};
 use sha2::{Digest as _, Sha256};
+use sqlx::any::AnyRow;
 
 use crate::db::DbError;
 use crate::db::row::{Columns as _, json};
 use crate::engine::turn::Turn;
 use crate::engine::{Failure, MAX_REQUEST_ID_BYTES, Refusal, specs};
+use crate::git::Place;
 use crate::spec::{self, Format, Spec};
 
 /// A change of pipelines.
@@ -18,6 +20,13 @@ pub(crate) enum Write {
     Update(Box<Changes>),
     Delete(String),
     Save(Box<Save>),
+    /// The definition as it is in the repository: it becomes the newest revision, unless it is that already.
+    Sync(Box<Save>),
+    /// It could not be read there, for this reason.
+    SyncFailed {
+        pipeline_id: String,
+        why: String,
+    },
 }
 
 /// What was written.
@@ -27,6 +36,7 @@ pub(crate) enum Written {
     /// Whether there was anything to change.
     Updated(bool),
     Deleted,
+    Synced,
     Saved {
         revision: String,
         branch: String,
@@ -76,6 +86,8 @@ pub(crate) struct Save {
     pub(crate) message: String,
     pub(crate) request_id: String,
     pub(crate) editor: String,
+    /// The commit in the repository; empty: it is kept here.
+    pub(crate) commit: String,
 }
 
 pub(crate) async fn write(turn: &mut Turn<'_>, write: &Write) -> Result<Written, Failure> {
@@ -84,20 +96,30 @@ pub(crate) async fn write(turn: &mut Turn<'_>, write: &Write) -> Result<Written,
         Write::Update(changes) => update(turn, changes).await,
         Write::Delete(pipeline_id) => delete(turn, pipeline_id).await,
         Write::Save(save) => self::save(turn, save).await,
+        Write::Sync(save) => sync(turn, save).await,
+        Write::SyncFailed { pipeline_id, why } => sync_failed(turn, pipeline_id, why).await,
     }
 }
 
-/// Definitions lie in the database; those that shall lie in a git repository are refused, instead of being kept elsewhere than wanted.
-fn check_place(repo_url: &str, mode: PipelineSaveMode, pr_target: &str) -> Result<(), Refusal> {
-    if !repo_url.is_empty() {
-        let why = "repo_url: definitions in git repositories are not supported yet; leave it empty to keep them in Arcgate";
-        return Err(Refusal::Invalid(why.into()));
-    }
-    if mode == PipelineSaveMode::Pr || !pr_target.is_empty() {
+/// Where a definition lies, checked. What goes to a branch of its own goes by a pull request.
+fn check_place(
+    repo_url: &str,
+    branch: &str,
+    path: &str,
+    mode: PipelineSaveMode,
+    pr_target: &str,
+) -> Result<PipelineSaveMode, Refusal> {
+    let by_request = mode == PipelineSaveMode::Pr || !pr_target.is_empty();
+    if repo_url.is_empty() && by_request {
         let why = "save_mode and pr_target_branch: only definitions in a git repository can be saved by a pull request";
         return Err(Refusal::Invalid(why.into()));
     }
-    Ok(())
+    if !repo_url.is_empty() {
+        let place = Place { url: repo_url.into(), branch: branch.into(), path: path.into() };
+        let target = Place { branch: if pr_target.is_empty() { branch } else { pr_target }.into(), ..place.clone() };
+        place.check().and_then(|()| target.check()).map_err(|why| Refusal::Invalid(why.to_string()))?;
+    }
+    Ok(if by_request { PipelineSaveMode::Pr } else { PipelineSaveMode::Direct })
 }
 
 async fn create(turn: &mut Turn<'_>, draft: &Draft) -> Result<Written, Failure> {
@@ -105,22 +127,24 @@ async fn create(turn: &mut Turn<'_>, draft: &Draft) -> Result<Written, Failure> 
     if draft.project_id.is_empty() || draft.name.is_empty() || path.is_empty() {
         return Err(Refusal::Invalid("projectId, name and pipelineFilePath are required".into()).into());
     }
-    check_place(&draft.repo_url, draft.save_mode, &draft.pr_target_branch)?;
-    let id = turn.id();
     let branch = if draft.default_branch.is_empty() { "main" } else { &draft.default_branch };
+    let mode = check_place(&draft.repo_url, branch, path, draft.save_mode, &draft.pr_target_branch)?;
+    let id = turn.id();
     let text = "INSERT INTO t_pipeline (pipeline_id, project_id, name, description, repo_url, default_branch, pipeline_file_path, status, \
                 save_mode, pr_target_branch, metadata, last_sync_status, last_sync_message, last_editor, last_commit_sha, \
                 last_save_request_id, total_runs, success_runs, failed_runs, created_by, is_enabled, is_deleted, created_at, updated_at) \
-                VALUES ($1, $2, $3, $4, '', $5, $6, $7, $8, '', $9, 0, '', '', '', '', 0, 0, 0, $10, 1, 0, $11, $11)";
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0, '', '', '', '', 0, 0, 0, $12, 1, 0, $13, $13)";
     sqlx::query(text)
         .bind(&*id)
         .bind(&*draft.project_id)
         .bind(&*draft.name)
         .bind(&*draft.description)
+        .bind(&*draft.repo_url)
         .bind(branch)
         .bind(path)
         .bind(i64::from(i32::from(PipelineStatus::Pending)))
-        .bind(i64::from(i32::from(PipelineSaveMode::Direct)))
+        .bind(i64::from(i32::from(mode)))
+        .bind(&*draft.pr_target_branch)
         .bind(json(&draft.metadata)?)
         .bind(&*draft.created_by)
         .bind(turn.now)
@@ -130,7 +154,7 @@ async fn create(turn: &mut Turn<'_>, draft: &Draft) -> Result<Written, Failure> 
 }
 
 /// Whether a pipeline is there and not deleted.
-async fn must_exist(turn: &mut Turn<'_>, pipeline_id: &str) -> Result<sqlx::any::AnyRow, Failure> {
+async fn must_exist(turn: &mut Turn<'_>, pipeline_id: &str) -> Result<AnyRow, Failure> {
     if pipeline_id.is_empty() {
         return Err(Refusal::Invalid("pipelineId is required".into()).into());
     }
@@ -141,16 +165,16 @@ async fn must_exist(turn: &mut Turn<'_>, pipeline_id: &str) -> Result<sqlx::any:
 
 async fn update(turn: &mut Turn<'_>, changes: &Changes) -> Result<Written, Failure> {
     let row = must_exist(turn, &changes.pipeline_id).await?;
-    let repo_url = changes.repo_url.as_deref().unwrap_or_default();
-    check_place(repo_url, changes.save_mode.unwrap_or_default(), changes.pr_target_branch.as_deref().unwrap_or_default())?;
     let texts = [
         ("name", changes.name.clone()),
         ("description", changes.description.clone()),
+        ("repo_url", changes.repo_url.clone()),
+        ("pr_target_branch", changes.pr_target_branch.clone()),
         ("default_branch", changes.default_branch.clone()),
         ("pipeline_file_path", changes.path.as_ref().map(|path| path.trim_start_matches('/').to_owned())),
         ("metadata", changes.metadata.as_ref().map(json).transpose()?),
     ];
-    let nothing = changes.enabled.is_none() && texts.iter().all(|(_, text)| text.is_none());
+    let nothing = changes.enabled.is_none() && changes.save_mode.is_none() && texts.iter().all(|(_, text)| text.is_none());
     if nothing {
         return Ok(Written::Updated(false));
     }
@@ -161,15 +185,28 @@ async fn update(turn: &mut Turn<'_>, changes: &Changes) -> Result<Written, Failu
             None => row.text(column)?,
         });
     }
+    let old_mode = i32::try_from(row.number("save_mode")?).ok().and_then(|mode| PipelineSaveMode::try_from(mode).ok());
+    let wanted_mode = changes.save_mode.or(old_mode).unwrap_or_default();
+    let pr_target = if changes.save_mode == Some(PipelineSaveMode::Direct) { String::new() } else { values[3].clone() };
+    let mode = check_place(&values[2], &values[4], &values[5], wanted_mode, &pr_target)?;
+    values[3] = pr_target;
     let was_enabled = row.number("is_enabled")? != 0;
     let enabled = changes.enabled.unwrap_or(was_enabled);
-    let text = "UPDATE t_pipeline SET name = $2, description = $3, default_branch = $4, pipeline_file_path = $5, metadata = $6, \
-                is_enabled = $7, updated_at = $8 WHERE pipeline_id = $1";
+    let text = "UPDATE t_pipeline SET name = $2, description = $3, repo_url = $4, pr_target_branch = $5, default_branch = $6, \
+                pipeline_file_path = $7, metadata = $8, save_mode = $9, is_enabled = $10, updated_at = $11 WHERE pipeline_id = $1";
     let mut query = sqlx::query(text).bind(&*changes.pipeline_id);
     for value in &values {
         query = query.bind(&**value);
     }
-    query.bind(i64::from(enabled)).bind(turn.now).execute(&mut *turn.connection).await?;
+    query.bind(i64::from(i32::from(mode))).bind(i64::from(enabled)).bind(turn.now).execute(&mut *turn.connection).await?;
+    if row.text("repo_url")? != values[2]
+        || row.text("default_branch")? != values[4]
+        || row.text("pipeline_file_path")? != values[5]
+    {
+        // What lies elsewhere has not been read yet, whatever its commit.
+        let text = "UPDATE t_pipeline SET last_commit_sha = '' WHERE pipeline_id = $1";
+        sqlx::query(text).bind(&*changes.pipeline_id).execute(&mut *turn.connection).await?;
+    }
     if enabled != was_enabled {
         turn.triggers_changed(&changes.pipeline_id).await?;
     }
@@ -209,20 +246,32 @@ async fn save(turn: &mut Turn<'_>, save: &Save) -> Result<Written, Failure> {
     }
     let branch = pipeline.text("default_branch")?;
     if !save.request_id.is_empty() {
-        let earlier =
-            sqlx::query_scalar("SELECT revision_id FROM t_pipeline_revision WHERE pipeline_id = $1 AND request_id = $2");
-        let earlier = earlier.bind(&*save.pipeline_id).bind(&*save.request_id).fetch_optional(&mut *turn.connection).await?;
-        if let Some(revision) = earlier {
-            return Ok(Written::Saved { revision, branch, repeated: true });
+        let earlier = "SELECT revision_id, commit_sha FROM t_pipeline_revision WHERE pipeline_id = $1 AND request_id = $2";
+        let earlier = sqlx::query(earlier).bind(&*save.pipeline_id).bind(&*save.request_id);
+        if let Some(row) = earlier.fetch_optional(&mut *turn.connection).await? {
+            return Ok(Written::Saved { revision: commit_of(&row)?, branch, repeated: true });
         }
     }
+    let revision = add_revision(turn, save).await?;
+    Ok(Written::Saved { revision, branch, repeated: false })
+}
+
+/// The commit of a revision's row: that in the repository, else the revision itself.
+pub(crate) fn commit_of(row: &AnyRow) -> Result<String, DbError> {
+    let commit = row.text("commit_sha")?;
+    if commit.is_empty() { row.text("revision_id") } else { Ok(commit) }
+}
+
+/// Adds a revision; its commit.
+async fn add_revision(turn: &mut Turn<'_>, save: &Save) -> Result<String, Failure> {
     let head = "SELECT revision_id, number FROM t_pipeline_revision WHERE pipeline_id = $1 ORDER BY number DESC LIMIT 1";
     let head = sqlx::query(head).bind(&*save.pipeline_id).fetch_optional(&mut *turn.connection).await?;
     let (parent, number) = match &head {
         Some(head) => (head.text("revision_id")?, head.number("number")? + 1),
         None => (String::new(), 1),
     };
-    if !save.expected_head.is_empty() && save.expected_head != parent {
+    // Of a repository's file, the push has found that out.
+    if save.commit.is_empty() && !save.expected_head.is_empty() && save.expected_head != parent {
         return Err(Refusal::Stale { current: parent }.into());
     }
     let text = kept_text(&save.spec)?;
@@ -235,12 +284,35 @@ async fn save(turn: &mut Turn<'_>, save: &Save) -> Result<Written, Failure> {
     let revision = specs::hex(&made_of.finalize()[..20]);
     insert_revision(turn, save, &revision, number, &definition).await?;
     turn.triggers_changed(&save.pipeline_id).await?;
-    Ok(Written::Saved { revision, branch, repeated: false })
+    Ok(if save.commit.is_empty() { revision } else { save.commit.clone() })
+}
+
+async fn sync(turn: &mut Turn<'_>, save: &Save) -> Result<Written, Failure> {
+    must_exist(turn, &save.pipeline_id).await?;
+    let head = "SELECT revision_id, commit_sha FROM t_pipeline_revision WHERE pipeline_id = $1 ORDER BY number DESC LIMIT 1";
+    let head = sqlx::query(head).bind(&*save.pipeline_id).fetch_optional(&mut *turn.connection).await?;
+    if head.is_none_or(|head| commit_of(&head).is_ok_and(|commit| commit != save.commit)) {
+        add_revision(turn, save).await?;
+    }
+    note_sync(turn, &save.pipeline_id, 1, "synced").await?;
+    Ok(Written::Synced)
+}
+
+async fn sync_failed(turn: &mut Turn<'_>, pipeline_id: &str, why: &str) -> Result<Written, Failure> {
+    note_sync(turn, pipeline_id, 2, why).await?;
+    Ok(Written::Synced)
+}
+
+async fn note_sync(turn: &mut Turn<'_>, pipeline_id: &str, status: i64, message: &str) -> Result<(), DbError> {
+    let text = "UPDATE t_pipeline SET last_sync_status = $2, last_sync_message = $3, last_synced_at = $4 WHERE pipeline_id = $1";
+    let query = sqlx::query(text).bind(pipeline_id).bind(status).bind(message).bind(turn.now);
+    query.execute(&mut *turn.connection).await?;
+    Ok(())
 }
 
 async fn insert_revision(turn: &mut Turn<'_>, save: &Save, revision: &str, number: i64, definition: &str) -> Result<(), DbError> {
     let text = "INSERT INTO t_pipeline_revision (revision_id, pipeline_id, number, definition_id, format, editor, message, request_id, \
-                created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+                created_at, commit_sha) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
     sqlx::query(text)
         .bind(revision)
         .bind(&*save.pipeline_id)
@@ -251,13 +323,14 @@ async fn insert_revision(turn: &mut Turn<'_>, save: &Save, revision: &str, numbe
         .bind(&*save.message)
         .bind(Some(&*save.request_id).filter(|id| !id.is_empty()))
         .bind(turn.now)
+        .bind(&*save.commit)
         .execute(&mut *turn.connection)
         .await?;
     let text = "UPDATE t_pipeline SET last_commit_sha = $2, last_editor = $3, last_save_request_id = $4, last_sync_status = 1, \
                 last_sync_message = 'saved', last_synced_at = $5, updated_at = $5 WHERE pipeline_id = $1";
     sqlx::query(text)
         .bind(&*save.pipeline_id)
-        .bind(revision)
+        .bind(if save.commit.is_empty() { revision } else { &save.commit })
         .bind(&*save.editor)
         .bind(&*save.request_id)
         .bind(turn.now)

@@ -7,11 +7,12 @@ use arcgate_api::gateway::v1::{PushEventsResponse, PushLogsRequest, PushLogsResp
 use arcgate_api::ingest::PushEventsRequest;
 use arcgate_api::ingest::gateway_service_server::GatewayService;
 use futures_util::Stream;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::events::{self, EventIngest};
 use super::logs::{self, LogIngest};
-use crate::access::{Identity, Tokens, Verb};
+use crate::access::{AuthError, Callers, Identity, Verb, bearer};
 
 /// The service.
 pub struct Service {
@@ -19,8 +20,8 @@ pub struct Service {
     pub logs: Arc<LogIngest>,
     /// What event streams share.
     pub events: Arc<EventIngest>,
-    /// Who may call; everyone if there are none.
-    pub tokens: Option<Arc<Tokens>>,
+    /// Who may call.
+    pub callers: Arc<dyn Callers>,
     /// Agents that never send a token may push events.
     pub stock_agents: bool,
 }
@@ -28,25 +29,30 @@ pub struct Service {
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 impl Service {
-    fn identify<T>(&self, request: &Request<T>) -> Result<Identity, Status> {
-        let Some(tokens) = &self.tokens else { return Ok(Identity::anonymous()) };
-        let header = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-        tokens.authenticate(header).map_err(|error| Status::unauthenticated(error.to_string()))
+    async fn identify(&self, metadata: &MetadataMap) -> Result<Identity, Status> {
+        let header = metadata.get("authorization").map(|value| value.to_str().map_err(|_| AuthError::Malformed));
+        let token = header.transpose().and_then(|header| header.map(bearer).transpose()).map_err(refusal)?;
+        self.callers.identify(token).await.map_err(refusal)
     }
 
-    /// As [`Self::identify`], but lets those in that cannot send a token.
-    fn identify_agent<T>(&self, request: &Request<T>) -> Result<Identity, Status> {
-        if self.stock_agents && !request.metadata().contains_key("authorization") {
-            return Ok(Identity::anonymous());
-        }
-        self.identify(request)
-    }
-
-    fn may_write_events(&self, identity: &Identity) -> Result<(), Status> {
-        if self.logs.access.may(identity, Verb::WriteEvents, None) {
-            return Ok(());
+    /// Who pushes events, if they may. `without_token`: those are let in too that cannot send a token.
+    async fn identify_writer(&self, metadata: &MetadataMap, without_token: bool) -> Result<Identity, Status> {
+        let identity = if without_token && !metadata.contains_key("authorization") {
+            Identity::Anonymous
+        } else {
+            self.identify(metadata).await?
+        };
+        if self.logs.access.may(&identity, Verb::WriteEvents, None).await {
+            return Ok(identity);
         }
         Err(Status::permission_denied("this token may not write events; use one that may"))
+    }
+}
+
+fn refusal(error: AuthError) -> Status {
+    match error {
+        AuthError::Unavailable => Status::unavailable(error.to_string()),
+        _ => Status::unauthenticated(error.to_string()),
     }
 }
 
@@ -56,7 +62,7 @@ impl GatewayService for Service {
     type EventSessionStream = Answers<PushEventsResponse>;
 
     async fn push_logs(&self, request: Request<Streaming<PushLogsRequest>>) -> Result<Response<PushLogsResponse>, Status> {
-        let identity = self.identify(&request)?;
+        let identity = self.identify(request.metadata()).await?;
         logs::push_logs(Arc::clone(&self.logs), identity, request.into_inner()).await
     }
 
@@ -64,20 +70,20 @@ impl GatewayService for Service {
         &self,
         request: Request<Streaming<PushLogsRequest>>,
     ) -> Result<Response<Self::LogSessionStream>, Status> {
-        let identity = self.identify(&request)?;
+        let identity = self.identify(request.metadata()).await?;
         Ok(logs::log_session(Arc::clone(&self.logs), identity, request.into_inner()))
     }
 
     async fn push_events(&self, request: Request<Streaming<PushEventsRequest>>) -> Result<Response<PushEventsResponse>, Status> {
-        self.may_write_events(&self.identify_agent(&request)?)?;
-        events::push::push_events(&self.events, request.into_inner()).await
+        let identity = self.identify_writer(request.metadata(), self.stock_agents).await?;
+        events::push::push_events(&self.events, &identity, request.into_inner()).await
     }
 
     async fn event_session(
         &self,
         request: Request<Streaming<PushEventsRequest>>,
     ) -> Result<Response<Self::EventSessionStream>, Status> {
-        self.may_write_events(&self.identify(&request)?)?;
-        Ok(events::session::event_session(Arc::clone(&self.events), request.into_inner()))
+        let identity = self.identify_writer(request.metadata(), false).await?;
+        Ok(events::session::event_session(Arc::clone(&self.events), &identity, request.into_inner()))
     }
 }

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
 use crate::decode::{BatchBytes, Compression, Decoder, Format};
+use crate::id::CONTROL_PLANE;
 use crate::lookup::StepRunLookup;
 use crate::shard::{Lost, Numbering, Payload, Refusal, Submission};
 use crate::source::logs::LogIngest;
@@ -130,8 +131,9 @@ impl TaskLog {
     async fn step(&mut self, progress: &mut Progress) -> Result<(), StoreError> {
         // Reading blocks for as long as the disk takes; what is read is in the page cache almost always, and short.
         let events = tokio::task::block_in_place(|| {
-            let lines = |event: StoredEvent| (TaskLines::of(&event.raw, &event.agent, self.lookup.as_ref()), event);
-            self.events.read(EVENTS_A_READ, BYTES_A_READ).map(|events| events.into_iter().map(lines).collect::<Vec<_>>())
+            let events = self.events.read(EVENTS_A_READ, BYTES_A_READ)?;
+            let lines = |event: StoredEvent| (self.lines_of(&event), event);
+            Ok::<Vec<_>, StoreError>(events.into_iter().map(lines).collect())
         })?;
         for (lines, event) in events {
             let next = event.next;
@@ -147,6 +149,22 @@ impl TaskLog {
             progress.reached = self.events.position();
         }
         Ok(())
+    }
+
+    /// What an event says about a log: nothing about one of a step run that was handed to another agent.
+    fn lines_of(&self, event: &StoredEvent) -> Option<TaskLines> {
+        let lines = TaskLines::of(&event.raw, &event.agent, self.lookup.as_ref())?;
+        if event.agent.as_str() == CONTROL_PLANE {
+            return Some(lines);
+        }
+        match self.lookup.owner(&lines.step_run).filter(|owner| *owner != event.agent) {
+            None => Some(lines),
+            Some(owner) => {
+                let (step_run, agent) = (&lines.step_run, &event.agent);
+                tracing::warn!(%step_run, %agent, %owner, "an agent's event about another agent's step run adds nothing to its log");
+                None
+            }
+        }
     }
 
     /// Submits an event's lines; says what will be durable then.

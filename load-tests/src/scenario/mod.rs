@@ -1,6 +1,7 @@
 //! The scenarios, and what they share: agents that keep a window of unanswered batches.
 
 pub(crate) mod alone;
+pub(crate) mod control;
 pub(crate) mod events;
 pub(crate) mod logs;
 pub(crate) mod replay;

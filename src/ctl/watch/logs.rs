@@ -123,7 +123,9 @@ impl Reader {
                 Ok(()) => return,
                 Err(why) if why.is_passing() && !*self.is_over.borrow() => {}
                 Err(why) => {
-                    return self.tell(What::Note(format!("its log cannot be read at {} (--http): {why}", self.from.server))).await;
+                    return self
+                        .tell(What::Note(format!("its log cannot be read at {} (--http): {why}", self.from.server)))
+                        .await;
                 }
             }
             sleep(backoff.wait()).await;

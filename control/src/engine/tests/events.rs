@@ -96,14 +96,15 @@ impl EventFeed for Feed {
         let mut events = self.0.subscribe();
         let events = events.wait_for(|events| events.len() > at).await.map_err(|_| LogError("gone".into()))?;
         let some: Vec<Accepted> = events[at..].iter().take(2).cloned().collect();
-        Ok(Portion { next: (at + some.len()).to_string(), events: some })
+        Ok(Portion { next: (at + some.len()).to_string(), passed: some.len(), events: some })
     }
 }
 
 fn push(feed: &Feed, kind: &str, content: &str) {
     feed.0.send_modify(|events| {
         let event_id = format!("e{}", events.len());
-        events.push(Accepted { event_id, event_type: format!("arcentra.{kind}"), payload: content.into() });
+        let agent_id = "scm".to_owned();
+        events.push(Accepted { agent_id, event_id, event_type: format!("arcentra.{kind}"), payload: content.into() });
     });
 }
 

@@ -7,6 +7,8 @@ use tonic::Status;
 
 use crate::db::DbError;
 use crate::engine::{EngineError, Refusal};
+use crate::git::GitError;
+use crate::pipelines::NotSynced;
 use crate::spec::Problem;
 
 /// Why a call has no answer of its own.
@@ -55,6 +57,28 @@ fn text(text: String) -> Value {
 /// The error of a call that has nothing to do with what was asked.
 pub(super) fn status(error: &DbError) -> Status {
     if error.helps_to_retry() { Status::unavailable(format!("{error}; try again")) } else { Status::internal(error.to_string()) }
+}
+
+impl From<GitError> for Refused {
+    fn from(why: GitError) -> Self {
+        let message = why.to_string();
+        match why {
+            GitError::Setting(_) => invalid(message),
+            GitError::Stale(current) => Self::from(EngineError::Refused(Refusal::Stale { current })),
+            GitError::NoFile { .. } | GitError::Failed(_) | GitError::Slow(_) => error(500, "repository", message, None),
+        }
+    }
+}
+
+impl From<NotSynced> for Refused {
+    fn from(why: NotSynced) -> Self {
+        let message = why.to_string();
+        match why {
+            NotSynced::Git(_) => error(500, "repository", message, None),
+            NotSynced::Parse(_) => invalid(message),
+            NotSynced::Engine(why) => why.into(),
+        }
+    }
 }
 
 impl From<DbError> for Refused {

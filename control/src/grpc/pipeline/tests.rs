@@ -146,8 +146,8 @@ async fn a_pipeline_is_created_read_changed_and_deleted() {
             refused!(service, create_pipeline, missing),
             (400, "projectId, name and pipelineFilePath are required".into())
         );
-        let git = pb::CreatePipelineRequest { repo_url: "https://host/repo".into(), ..draft() };
-        assert!(refused!(service, create_pipeline, git).1.starts_with("repo_url: "));
+        let command = pb::CreatePipelineRequest { repo_url: "ext::sh -c id".into(), ..draft() };
+        assert!(refused!(service, create_pipeline, command).1.starts_with("repo_url: "));
         let by_request = pb::CreatePipelineRequest { save_mode: pb::PipelineSaveMode::Pr.into(), ..draft() };
         assert!(refused!(service, create_pipeline, by_request).1.starts_with("save_mode"));
     }
@@ -376,3 +376,5 @@ async fn an_engine_that_has_ended_is_unavailable_and_not_a_refusal() {
     let status = service.get_pipeline(of(Role::Viewer, get(&id))).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::Unavailable);
 }
+
+mod repositories;

@@ -69,7 +69,7 @@ impl Listener {
 
 /// What a change is as an event, if it is one.
 fn event(update: &Update) -> Option<pb::StreamEventsResponse> {
-    let event_id = update.event_id.as_ref()?.to_string();
+    let event_id = update.event.as_ref()?.event_id.clone();
     let run = ("runId", update.run_id.to_string());
     let pipeline = ("pipelineId", update.pipeline_id.to_string());
     let (kind, what, id, name, description, facts) = match &update.what {

@@ -20,7 +20,7 @@ use super::shared::{Loaded, Opened, Place, Shared};
 use super::socket::{Socket, Turn};
 use super::subscription::{AbortOnDrop, Next, State, Subscription, Wrote};
 use crate::access::Identity;
-use crate::lookup::StatusSnapshot;
+use crate::lookup::{StatusFeed, StatusItem};
 use crate::replay::cursor::Seen;
 use crate::store::lines::StreamTail;
 
@@ -38,7 +38,7 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// What was done off the runtime's threads.
 enum Done {
     Opened(Result<Opened, (Target, String)>),
-    Status(Target, Result<StatusSnapshot, String>),
+    Status(Target, Result<StatusFeed, String>),
     Loaded(u64, Result<Loaded, String>),
 }
 
@@ -57,6 +57,10 @@ pub(super) struct Connection<S> {
     stop: watch::Receiver<bool>,
     socket: Socket<S>,
     subscriptions: Vec<Subscription>,
+    /// The status subscription: a connection has one.
+    status: Option<(Target, StatusFeed)>,
+    /// What it has to say, until it can be sent.
+    told: Option<StatusItem>,
     /// Whose turn it is.
     turn: usize,
     next_id: u64,
@@ -86,6 +90,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             who,
             stop,
             subscriptions: Vec::new(),
+            status: None,
+            told: None,
             turn: 0,
             next_id: 0,
             waits: FuturesUnordered::new(),
@@ -108,6 +114,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
         };
         self.subscriptions.clear();
+        self.status = None;
         self.waits.clear();
         self.work = None;
         match end {
@@ -147,6 +154,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             done = finish(&mut self.work), if self.work.is_some() => {
                 self.work = None;
                 self.done(done);
+                Ok(())
+            }
+            told = tell(&mut self.status), if self.status.is_some() && self.told.is_none() => {
+                if told.is_none() {
+                    self.status = None;
+                }
+                self.told = told;
                 Ok(())
             }
             Some(woken) = self.waits.next(), if !self.waits.is_empty() => {
@@ -231,8 +245,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         match self.answer.take() {
             Some(Done::Opened(opened)) => self.opened(opened),
-            Some(Done::Status(target, known)) => self.status(&target, known),
+            Some(Done::Status(target, known)) => self.follow_status(target, known),
             Some(Done::Loaded(..)) | None => {}
+        }
+        if let (Some((target, _)), Some(item)) = (&self.status, self.told.take()) {
+            self.socket.outbox.text(&reply::status(target, &item));
         }
         if self.work.is_none()
             && let Some(request) = self.request.take()
@@ -361,6 +378,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.work = Some(Box::pin(async move { Done::Status(target, status.await) }));
             }
             Ok(Request::EndStatus(target)) => {
+                (self.status, self.told) = (None, None);
                 self.socket.outbox.text(&reply::plain(reply::STATUS, "unsubscribed", &target));
             }
         }
@@ -380,10 +398,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.subscriptions.push(Subscription::new(self.next_id, request.target, tail, start, request.live_chunks, metrics));
     }
 
-    fn status(&mut self, target: &Target, known: Result<StatusSnapshot, String>) {
+    fn follow_status(&mut self, target: Target, known: Result<StatusFeed, String>) {
         match known {
-            Ok(known) => self.socket.outbox.text(&reply::snapshot(target, &known.data)),
-            Err(error) => self.error(reply::STATUS, target, &error),
+            Ok(feed) => (self.status, self.told) = (Some((target, feed)), None),
+            Err(error) => self.error(reply::STATUS, &target, &error),
         }
     }
 
@@ -430,6 +448,13 @@ async fn changed(tail: &StreamTail, seen: Seen) {
 /// Resolves when connections must end; also if nobody is left to say so.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _gone = stop.wait_for(|stop| *stop).await;
+}
+
+async fn tell(status: &mut Option<(Target, StatusFeed)>) -> Option<StatusItem> {
+    match status {
+        Some((_, feed)) => feed.next().await,
+        None => None,
+    }
 }
 
 async fn finish(work: &mut Option<Boxed<Done>>) -> Option<Done> {

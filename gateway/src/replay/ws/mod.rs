@@ -39,7 +39,7 @@ use self::connection::Connection;
 pub use self::shared::ReplaySettings;
 use self::shared::Shared;
 use super::source::LineSource;
-use crate::access::{Access, AuthError, Identity, Tokens};
+use crate::access::{Access, AuthError, Callers, Identity, bearer};
 use crate::lookup::StepRunLookup;
 
 /// Where the interface is.
@@ -53,16 +53,16 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Readers of `source`. Without `tokens` anyone may connect.
+    /// Readers of `source`, who are those that `callers` knows.
     #[must_use]
     pub fn new(
         source: Arc<dyn LineSource>,
         access: Arc<dyn Access>,
         lookup: Arc<dyn StepRunLookup>,
-        tokens: Option<Arc<Tokens>>,
+        callers: Arc<dyn Callers>,
         settings: ReplaySettings,
     ) -> Self {
-        let shared = Arc::new(Shared::new(source, access, lookup, tokens, settings));
+        let shared = Arc::new(Shared::new(source, access, lookup, callers, settings));
         Self { shared, stop: watch::Sender::new(false) }
     }
 
@@ -81,11 +81,12 @@ impl Replay {
 
 async fn connect(State(replay): State<Replay>, mut request: Request) -> Response {
     let Replay { shared, stop } = replay;
-    let who = match identify(&shared, request.headers()) {
+    let who = match identify(&*shared.callers, request.headers()).await {
         Ok(who) => who,
         Err(error) => {
             shared.metrics.refused.increment(1);
-            return refuse(&shared, StatusCode::UNAUTHORIZED, code(error), &error.to_string());
+            let status = if code(error) == 503 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::UNAUTHORIZED };
+            return refuse(&shared, status, code(error), &error.to_string());
         }
     };
     let Some(key) = upgrade_key(request.headers()) else {
@@ -118,17 +119,15 @@ async fn connect(State(replay): State<Replay>, mut request: Request) -> Response
 }
 
 /// Says who connects: the Authorization header, or for browsers, which cannot send it, the cookie `accessToken`.
-fn identify(shared: &Shared, headers: &HeaderMap) -> Result<Identity, AuthError> {
-    let Some(tokens) = &shared.tokens else { return Ok(Identity::anonymous()) };
+async fn identify(callers: &dyn Callers, headers: &HeaderMap) -> Result<Identity, AuthError> {
     if let Some(header) = headers.get(AUTHORIZATION) {
-        return tokens.authenticate(Some(header.to_str().map_err(|_| AuthError::Malformed)?));
+        let token = bearer(header.to_str().map_err(|_| AuthError::Malformed)?)?;
+        return callers.identify(Some(token)).await;
     }
     let cookies = headers.get_all(COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
     let mut pairs = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    match pairs.find(|(name, _)| *name == "accessToken") {
-        Some((_, token)) => tokens.identify(token),
-        None => Err(AuthError::Missing),
-    }
+    let token = pairs.find(|(name, token)| *name == "accessToken" && !token.is_empty()).map(|(_, token)| token);
+    callers.identify(token).await
 }
 
 /// The answer to the client's key, if this is a WebSocket handshake (RFC 6455, section 4.2.1).
@@ -148,6 +147,7 @@ fn code(error: AuthError) -> u16 {
         AuthError::Missing => 4406,
         AuthError::Malformed => 4408,
         AuthError::Unknown => 4405,
+        AuthError::Unavailable => 503,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use super::request::Target;
+use crate::lookup::StatusItem;
 use crate::replay::escape::escape;
 
 /// The log channel's name.
@@ -47,9 +48,13 @@ pub(super) fn error(channel: &str, target: &Target, error: &str) -> Vec<u8> {
     out
 }
 
-/// `status_snapshot`, with the step run.
-pub(super) fn snapshot(target: &Target, data: &serde_json::Value) -> Vec<u8> {
-    let mut out = head(STATUS, "status_snapshot", target);
+/// `status_snapshot` or `status`.
+pub(super) fn status(target: &Target, item: &StatusItem) -> Vec<u8> {
+    let (kind, data) = match item {
+        StatusItem::Snapshot(data) => ("status_snapshot", data),
+        StatusItem::Change(data) => ("status", data),
+    };
+    let mut out = head(STATUS, kind, target);
     let _ = write!(out, ",\"data\":{data}}}");
     out
 }

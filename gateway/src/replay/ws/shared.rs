@@ -8,10 +8,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::ahead::Ahead;
 use super::request::{LogRequest, Start, Target};
-use crate::access::{Access, Identity, Tokens, Verb};
+use crate::access::{Access, Callers, Identity, Verb};
 use crate::clock::Clock;
 use crate::id::StepRunId;
-use crate::lookup::{StatusSnapshot, StepRunLookup};
+use crate::lookup::{StatusFeed, StatusTarget, StepRunLookup};
 use crate::replay::archive::{ArchiveError, ArchivedStream, LineArchive, Stretch, Wanted};
 use crate::replay::cursor::{KEPT_EPOCHS, LineCursor, Seen};
 use crate::replay::metrics::Metrics;
@@ -76,7 +76,7 @@ pub(super) struct Shared {
     pub(super) source: Arc<dyn LineSource>,
     pub(super) access: Arc<dyn Access>,
     pub(super) lookup: Arc<dyn StepRunLookup>,
-    pub(super) tokens: Option<Arc<Tokens>>,
+    pub(super) callers: Arc<dyn Callers>,
     pub(super) settings: ReplaySettings,
     pub(super) pool: Pool,
     pub(super) metrics: Metrics,
@@ -129,7 +129,7 @@ impl Shared {
         source: Arc<dyn LineSource>,
         access: Arc<dyn Access>,
         lookup: Arc<dyn StepRunLookup>,
-        tokens: Option<Arc<Tokens>>,
+        callers: Arc<dyn Callers>,
         settings: ReplaySettings,
     ) -> Self {
         let pool = Pool::new(settings.memory / 2);
@@ -138,7 +138,7 @@ impl Shared {
             source,
             access,
             lookup,
-            tokens,
+            callers,
             settings,
             pool,
             metrics,
@@ -169,7 +169,10 @@ impl Shared {
     /// # Errors
     /// What to tell the client.
     pub(super) async fn open(self: Arc<Self>, who: Identity, request: LogRequest) -> Result<Opened, String> {
-        let found = Arc::clone(&self).off_runtime(move |shared, _| shared.find(&who, request)).await??;
+        if !self.access.may(&who, Verb::ReadLogs, Some(&request.step_run)).await {
+            return Err(format!("{who} may not read the log of this step run"));
+        }
+        let found = Arc::clone(&self).off_runtime(move |shared, _| shared.find(request)).await??;
         let Some(archive) = &self.settings.archive else { return Ok(self.begin(found, None)) };
         if found.record.is_some() {
             // What the store lacks of it is asked for when it is missed.
@@ -187,7 +190,7 @@ impl Shared {
         Ok(self.begin(found, Some(archived)))
     }
 
-    /// A step run's status.
+    /// Follows a step run's status.
     ///
     /// # Errors
     /// What to tell the client.
@@ -196,18 +199,13 @@ impl Shared {
         who: Identity,
         target: Target,
         step_run: StepRunId,
-    ) -> Result<StatusSnapshot, String> {
-        let find = move |shared: &Self, _| {
-            if !shared.access.may(&who, Verb::ReadStatus, Some(&step_run)) {
-                return Err(format!("{who} may not read the status of this step run"));
-            }
-            let known = shared
-                .lookup
-                .status(&step_run)
-                .filter(|known| !target.contradicts(&known.parents.pipeline_id, &known.parents.job_id));
-            known.ok_or_else(|| NOT_FOUND.to_owned())
-        };
-        self.off_runtime(find).await?
+    ) -> Result<StatusFeed, String> {
+        if !self.access.may(&who, Verb::ReadStatus, Some(&step_run)).await {
+            return Err(format!("{who} may not read the status of this step run"));
+        }
+        let Target { pipeline_id, job_id, step_run_id } = target;
+        let feed = self.lookup.status(StatusTarget { pipeline_id, job_id, step_run_id }).await;
+        feed.ok_or_else(|| NOT_FOUND.to_owned())
     }
 
     /// Asks the store for what comes next, and the archive for what the store does not have, unless it is what is read `ahead`.
@@ -283,11 +281,8 @@ impl Shared {
     }
 
     /// What the store has of a stream that may be read.
-    fn find(&self, who: &Identity, request: LogRequest) -> Result<Found, String> {
+    fn find(&self, request: LogRequest) -> Result<Found, String> {
         let LogRequest { target, step_run, .. } = &request;
-        if !self.access.may(who, Verb::ReadLogs, Some(step_run)) {
-            return Err(format!("{who} may not read the log of this step run"));
-        }
         if self.lookup.parents(step_run).is_some_and(|known| target.contradicts(&known.pipeline_id, &known.job_id)) {
             return Err(NOT_FOUND.to_owned());
         }

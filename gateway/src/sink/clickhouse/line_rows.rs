@@ -7,6 +7,7 @@ use super::rowbinary::put_bytes;
 use crate::block::lines::Line;
 use crate::block::{Block, Content, OutputStream, Run};
 use crate::clock::Millis;
+use crate::lookup::Parents;
 use crate::replay::encode::reason_name;
 use crate::sink::{LineContent, LineEntry};
 use crate::store::index::{Counting, StreamRecord};
@@ -28,13 +29,18 @@ pub struct Place<'a> {
     pub received: Millis,
     /// The pipeline; empty if not known.
     pub pipeline_id: &'a str,
+    /// The job; empty if not known.
+    pub job_id: &'a str,
 }
 
 impl<'a> Place<'a> {
-    /// That of an entry of a batch.
+    /// That of an entry of a batch, whose step run belongs to `parents`, if that is known.
     #[must_use]
-    pub fn of(store_id: u128, entry: &'a LineEntry) -> Self {
-        Self { store_id, received: entry.received, pipeline_id: &entry.pipeline_id }
+    pub fn of(store_id: u128, entry: &'a LineEntry, parents: Option<&'a Parents>) -> Self {
+        let (pipeline_id, job_id) = parents.map_or(("", ""), |parents| (&*parents.pipeline_id, &*parents.job_id));
+        // What the agent said of its pipeline is in the log, and counts.
+        let pipeline_id = if entry.pipeline_id.is_empty() { pipeline_id } else { &entry.pipeline_id };
+        Self { store_id, received: entry.received, pipeline_id, job_id }
     }
 }
 
@@ -51,7 +57,7 @@ impl Prefix {
         row.extend_from_slice(&origin(block.agent_counted, place.store_id).to_le_bytes());
         row.extend_from_slice(&seconds(run.time).to_le_bytes());
         row.extend_from_slice(&run.time.to_le_bytes());
-        let texts = [&*run.level, stream_name(run.stream), &*run.plugin, run.agent.as_str(), place.pipeline_id, ""];
+        let texts = [&*run.level, stream_name(run.stream), &*run.plugin, run.agent.as_str(), place.pipeline_id, place.job_id];
         texts.iter().for_each(|text| put_bytes(row, text.as_bytes()));
         row.extend_from_slice(&run.seq.to_le_bytes());
         row.extend_from_slice(&block.epoch.to_le_bytes());
@@ -137,7 +143,7 @@ pub fn line_json(block: &Block, line: &Line<'_>, place: Place<'_>) -> Vec<u8> {
         "step_run_id": block.step_run.as_str(), "line_number": line.number, "origin": origin(block.agent_counted, place.store_id),
         "timestamp": seconds(run.time), "timestamp_ms": run.time, "level": &*run.level, "content": String::from_utf8_lossy(line.text),
         "stream": stream_name(run.stream), "plugin_name": &*run.plugin, "agent_id": run.agent.as_str(), "pipeline_id": place.pipeline_id,
-        "seq": run.seq, "epoch": block.epoch, "truncated": run.truncated, "received": decimal(place.received),
+        "job_id": place.job_id, "seq": run.seq, "epoch": block.epoch, "truncated": run.truncated, "received": decimal(place.received),
     });
     row.to_string().into_bytes()
 }

@@ -1,6 +1,6 @@
 //! The sink of lines: `logs` and `log_marks`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,6 +12,8 @@ use super::server::Server;
 use crate::block::lines::LineReader;
 use crate::block::{Block, Content, GapReason};
 use crate::budget::Budget;
+use crate::id::StepRunId;
+use crate::lookup::{Parents, StepRunLookup};
 use crate::sink::{BatchLimits, DeadLetter, Delivery, DeliveryError, LineBatch, LineContent, LineEntry, Rejected};
 use crate::store::Position;
 
@@ -20,14 +22,15 @@ use crate::store::Position;
 pub struct ClickHouseLines {
     server: Server,
     memory: Budget,
+    lookup: Arc<dyn StepRunLookup>,
     turns: Turns,
 }
 
 impl ClickHouseLines {
-    /// To that server; what batches buffer comes out of `memory`.
+    /// To that server; what batches buffer comes out of `memory`; `lookup` knows to which jobs step runs belong.
     #[must_use]
-    pub fn new(server: Server, memory: Budget) -> Self {
-        Self { server, memory, turns: Turns::default() }
+    pub fn new(server: Server, memory: Budget, lookup: Arc<dyn StepRunLookup>) -> Self {
+        Self { server, memory, lookup, turns: Turns::default() }
     }
 }
 
@@ -42,10 +45,10 @@ impl Delivery for ClickHouseLines {
         let turn = self.turns.take().await;
         let _memory = self.memory.take(BUFFERED).await;
         let token = batch.token();
-        let lines = batch.clone();
+        let (lines, lookup) = (batch.clone(), Arc::clone(&self.lookup));
         let make = move |rows: &mut Rows| {
             let _turn = turn;
-            put_lines(&lines, rows)
+            put_lines(&lines, &*lookup, rows)
         };
         let beside = insert(&self.server, "logs", LINE_COLUMNS, &token, make).await?;
         if !beside.any {
@@ -66,7 +69,8 @@ impl Delivery for ClickHouseLines {
     }
 
     async fn reject(&self, batch: LineBatch, reason: String) -> Result<Vec<Rejected>, DeliveryError> {
-        let rejected = tokio::task::spawn_blocking(move || rejected(&batch, &reason)).await;
+        let lookup = Arc::clone(&self.lookup);
+        let rejected = tokio::task::spawn_blocking(move || rejected(&batch, &*lookup, &reason)).await;
         rejected.map_err(|panic| DeliveryError::transient(format!("making dead letters has failed: {panic}")))?
     }
 
@@ -101,15 +105,41 @@ struct Beside {
     damaged: HashSet<Position>,
 }
 
-fn put_lines(batch: &LineBatch, rows: &mut Rows) -> Result<Beside, Unmade> {
+/// Where the step runs of a batch belong, each looked up once.
+struct Homes<'l> {
+    lookup: &'l dyn StepRunLookup,
+    known: HashMap<StepRunId, Option<Parents>>,
+}
+
+impl<'l> Homes<'l> {
+    fn new(lookup: &'l dyn StepRunLookup) -> Self {
+        Self { lookup, known: HashMap::new() }
+    }
+
+    fn of(&mut self, step_run: &StepRunId) -> Option<&Parents> {
+        if !self.known.contains_key(step_run) {
+            self.known.insert(step_run.clone(), self.lookup.parents(step_run));
+        }
+        self.known.get(step_run)?.as_ref()
+    }
+}
+
+fn put_lines(batch: &LineBatch, lookup: &dyn StepRunLookup, rows: &mut Rows) -> Result<Beside, Unmade> {
     let mut beside = Beside::default();
+    let mut homes = Homes::new(lookup);
     let mut reader = LineReader::default();
     let mut prefix = Prefix::default();
     for entry in batch.entries() {
         let entry = entry?;
         let is_put = match &entry.what {
             LineContent::Block(block) if matches!(block.content, Content::Text { .. }) => {
-                let put = put_block(block, Place::of(batch.store_id(), &entry), &mut reader, &mut prefix, rows)?;
+                let put = put_block(
+                    block,
+                    Place::of(batch.store_id(), &entry, homes.of(&block.step_run)),
+                    &mut reader,
+                    &mut prefix,
+                    rows,
+                )?;
                 if !put {
                     beside.damaged.insert(entry.position);
                 }
@@ -167,7 +197,8 @@ fn to_gap(entry: &mut LineEntry) {
     }
 }
 
-fn rejected(batch: &LineBatch, reason: &str) -> Result<Vec<Rejected>, DeliveryError> {
+fn rejected(batch: &LineBatch, lookup: &dyn StepRunLookup, reason: &str) -> Result<Vec<Rejected>, DeliveryError> {
+    let mut homes = Homes::new(lookup);
     let mut rejected = Vec::new();
     let mut reader = LineReader::default();
     for entry in batch.entries() {
@@ -182,7 +213,7 @@ fn rejected(batch: &LineBatch, reason: &str) -> Result<Vec<Rejected>, DeliveryEr
         };
         match &entry.what {
             LineContent::Block(block) if matches!(block.content, Content::Text { .. }) => {
-                let place = Place::of(batch.store_id(), &entry);
+                let place = Place::of(batch.store_id(), &entry, homes.of(&block.step_run));
                 let Ok(lines) = reader.lines(block, block.first_line) else { continue };
                 lines.for_each(|line| add(Some(line.number), "logs", line_json(block, &line, place)));
             }
@@ -211,7 +242,7 @@ mod tests {
         let mut entry = LineEntry { position: 64, received: 1000, pipeline_id: "".into(), what: LineContent::Block(block) };
         let mut rows = Rows::gathered();
         let LineContent::Block(block) = &entry.what else { panic!() };
-        let put = put_block(block, Place::of(1, &entry), &mut LineReader::default(), &mut Prefix::default(), &mut rows);
+        let put = put_block(block, Place::of(1, &entry, None), &mut LineReader::default(), &mut Prefix::default(), &mut rows);
         assert!(matches!(put, Ok(false)) && rows.buffer().is_empty());
 
         to_gap(&mut entry);

@@ -9,6 +9,7 @@ pub mod decode;
 pub mod digest;
 mod mark;
 mod outlive;
+pub mod own;
 pub(crate) mod parts;
 pub mod payload;
 pub mod push;
@@ -33,9 +34,10 @@ pub use self::outlive::Outlive;
 use self::ack::{Sent, Tally};
 use self::decode::{decode_event, named_agent};
 use self::mark::{Holes, StreamMark};
+use crate::access::Identity;
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::id::{AgentId, Id};
+use crate::id::{AgentId, CONTROL_PLANE, Id};
 use crate::store::events::{Commit, EventFate, EventLog};
 use crate::store::{Position, SpaceGate, StoreError};
 
@@ -154,11 +156,14 @@ impl Underway {
     }
 }
 
-/// Who sends on a stream: whom the handshake names, or else the first event that names anyone.
-#[derive(Default)]
+/// Who sends on a stream: the agent whose token it is; else whom the handshake names, or the first event that names anyone.
 struct Sender(Option<AgentId>);
 
 impl Sender {
+    fn of(identity: &Identity) -> Self {
+        Self(identity.agent().cloned())
+    }
+
     fn handshake(&mut self, handshake: &AgentHandshake) -> Result<(), Status> {
         match &self.0 {
             _ if handshake.agent_id.is_empty() => Ok(()),
@@ -183,6 +188,10 @@ impl Sender {
 
     fn set(&mut self, name: &str, field: &str) -> Result<(), Status> {
         let agent = Id::parse(name).map_err(|error| Status::invalid_argument(format!("{field} {error}")))?;
+        if name == CONTROL_PLANE {
+            let why = format!("{field} is {name:?}, which is the control plane's own name; give the agent another");
+            return Err(Status::permission_denied(why));
+        }
         self.0 = Some(agent);
         Ok(())
     }

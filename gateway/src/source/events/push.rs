@@ -12,6 +12,7 @@ use tonic::{Response, Status};
 use super::ack::Tally;
 use super::mark::StreamMark;
 use super::{EventIngest, Sender, record_ack};
+use crate::access::Identity;
 
 const PROTOCOL: &str = "push_events";
 
@@ -19,13 +20,17 @@ const PROTOCOL: &str = "push_events";
 ///
 /// # Errors
 /// Nobody says who sends; the store takes nothing; the stream breaks. Then nothing is acknowledged, and all is to be sent again.
-pub async fn push_events<S>(ingest: &EventIngest, mut requests: S) -> Result<Response<PushEventsResponse>, Status>
+pub async fn push_events<S>(
+    ingest: &EventIngest,
+    identity: &Identity,
+    mut requests: S,
+) -> Result<Response<PushEventsResponse>, Status>
 where
     S: Stream<Item = Result<PushEventsRequest, Status>> + Send + Unpin,
 {
     ingest.admit()?;
     let mut began = Instant::now();
-    let mut sender = Sender::default();
+    let mut sender = Sender::of(identity);
     let mut mark = StreamMark::default();
     let mut tally = Tally::default();
     while let Some(request) = requests.next().await {

@@ -16,6 +16,7 @@ use tonic::{Response, Status};
 use super::ack::Tally;
 use super::mark::StreamMark;
 use super::{EventIngest, Sender, Underway, cost, record_ack};
+use crate::access::Identity;
 use crate::id::AgentId;
 
 const PROTOCOL: &str = "event_session";
@@ -34,17 +35,17 @@ pub type Answers = Pin<Box<dyn Stream<Item = Result<PushEventsResponse, Status>>
 /// The answers end with an error if nobody says who sends, the store takes nothing, or the stream breaks. What is not
 /// acknowledged then is to be sent again.
 #[must_use]
-pub fn event_session<S>(ingest: Arc<EventIngest>, requests: S) -> Response<Answers>
+pub fn event_session<S>(ingest: Arc<EventIngest>, identity: &Identity, requests: S) -> Response<Answers>
 where
     S: Stream<Item = Result<PushEventsRequest, Status>> + Send + Unpin + 'static,
 {
     let (steps, taken) = mpsc::channel(UNREAD);
-    let reader = Arc::clone(&ingest);
+    let (reader, sender) = (Arc::clone(&ingest), Sender::of(identity));
     tokio::spawn(async move {
         let gone = steps.clone();
         tokio::select! {
             () = gone.closed() => {}
-            result = read(&reader, requests, &steps) => if let Err(status) = result {
+            result = read(&reader, sender, requests, &steps) => if let Err(status) = result {
                 let _ = steps.send(Err(status)).await;
             }
         }
@@ -68,13 +69,17 @@ enum Step {
     },
 }
 
-async fn read<S>(ingest: &EventIngest, mut requests: S, steps: &mpsc::Sender<Result<Step, Status>>) -> Result<(), Status>
+async fn read<S>(
+    ingest: &EventIngest,
+    mut sender: Sender,
+    mut requests: S,
+    steps: &mpsc::Sender<Result<Step, Status>>,
+) -> Result<(), Status>
 where
     S: Stream<Item = Result<PushEventsRequest, Status>> + Send + Unpin,
 {
     ingest.admit()?;
     let window = Arc::new(Semaphore::new(WINDOW_BYTES as usize));
-    let mut sender = Sender::default();
     // The loop ends when nobody waits for answers any more. A window that is used up is waited for before the next message is
     // read: until then the last one counts as being received.
     while let Ok(slot) = steps.reserve().await {

@@ -74,6 +74,8 @@ pub(super) struct LogConnection {
     when_full: WhenFull,
     metrics: LogMetrics,
     agent: Option<AgentId>,
+    /// Step runs that it may write.
+    allowed: HashSet<StepRunId>,
     /// Lines dropped of a stream since its last batch that got through.
     dropped: HashMap<StepRunId, (AgentId, Lost)>,
     /// Streams of which a numbered batch was not taken: what follows would leave a hole that can never be filled.
@@ -86,10 +88,11 @@ impl LogConnection {
     pub(super) fn new(ingest: Arc<LogIngest>, identity: Identity, when_full: WhenFull, protocol: &'static str) -> Self {
         Self {
             ingest,
+            agent: identity.agent().cloned(),
             identity,
             when_full,
             metrics: LogMetrics::of(protocol),
-            agent: None,
+            allowed: HashSet::new(),
             dropped: HashMap::new(),
             not_taken: HashSet::new(),
             feeders: HashMap::new(),
@@ -99,7 +102,7 @@ impl LogConnection {
     /// Takes note of who sends.
     pub(super) fn greet(&mut self, handshake: &AgentHandshake) -> Result<(), String> {
         let agent = Id::parse(&handshake.agent_id).map_err(|why| format!("handshake.agent_id {why}"))?;
-        self.agent = Some(agent);
+        self.agent = Some(self.itself(agent)?);
         Ok(())
     }
 
@@ -111,7 +114,7 @@ impl LogConnection {
         if self.dropped.len() >= MAX_DROPPED {
             self.mark_dropped(None).await;
         }
-        match self.check(&batch) {
+        match self.check(&batch).await {
             Ok((agent, step_run)) => self.decode_and_submit(came, seq, agent, step_run, batch).await,
             Err(why) => rejected(seq, why),
         }
@@ -156,7 +159,7 @@ impl LogConnection {
         }
     }
 
-    fn check(&self, batch: &LogBatch) -> Result<(AgentId, StepRunId), String> {
+    async fn check(&mut self, batch: &LogBatch) -> Result<(AgentId, StepRunId), String> {
         let meta = batch.meta.as_ref().ok_or("meta is missing; set meta.step_id, meta.agent_id and meta.seq")?;
         if meta.seq == 0 && !batch.data.is_empty() {
             return Err("meta.seq is 0; number batches from 1".into());
@@ -170,8 +173,14 @@ impl LogConnection {
                 crate::id::MAX_ID_BYTES
             ));
         }
-        if !self.ingest.access.may(&self.identity, Verb::WriteLogs, Some(&step_run)) {
-            return Err(format!("this token may not write logs of step run {step_run}; use one that may"));
+        if !self.allowed.contains(&step_run) {
+            if !self.ingest.access.may(&self.identity, Verb::WriteLogs, Some(&step_run)).await {
+                return Err(format!("{} may not write logs of step run {step_run}; use a token that may", self.identity));
+            }
+            if self.allowed.len() >= MAX_STREAMS {
+                self.allowed.clear();
+            }
+            self.allowed.insert(step_run.clone());
         }
         Ok((agent, step_run))
     }
@@ -180,7 +189,15 @@ impl LogConnection {
         match &self.agent {
             Some(agent) if meta.agent_id.is_empty() || meta.agent_id == agent.as_str() => Ok(agent.clone()),
             _ if meta.agent_id.is_empty() => Err("meta.agent_id is empty and no handshake named the agent; send either".into()),
-            _ => Id::parse(&meta.agent_id).map_err(|why| format!("meta.agent_id {why}")),
+            _ => self.itself(Id::parse(&meta.agent_id).map_err(|why| format!("meta.agent_id {why}"))?),
+        }
+    }
+
+    /// An agent that has shown its token writes as itself.
+    fn itself(&self, agent: AgentId) -> Result<AgentId, String> {
+        match self.identity.agent().filter(|own| **own != agent) {
+            None => Ok(agent),
+            Some(own) => Err(format!("this is the token of agent {own}: it cannot write as agent {agent}")),
         }
     }
 

@@ -4,20 +4,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::future::{BoxFuture, FutureExt as _, ready};
+use futures_util::{SinkExt as _, StreamExt as _, stream};
 use http::HeaderValue;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use tokio_stream::wrappers::WatchStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use crate::access::{Access, AllowAll, Identity, Tokens, Verb};
+use crate::access::{Access, AllowAll, Callers, Everyone, Identity, Tokens, Verb};
 use crate::block::GapReason;
 use crate::id::StepRunId;
-use crate::lookup::{NoLookup, Parents, StatusSnapshot, StepRunLookup};
+use crate::lookup::{NoLookup, Parents, StatusFeed, StatusItem, StatusTarget, StepRunLookup};
 use crate::replay::fake::{Fake, id};
 use crate::replay::{LineSource as _, Replay, ReplaySettings};
 
@@ -44,13 +46,16 @@ impl Server {
         access: Arc<dyn Access>,
         lookup: Arc<dyn StepRunLookup>,
     ) -> Self {
-        let tokens = tokens.map(|text| {
-            let folder = tempfile::tempdir().unwrap();
-            std::fs::write(folder.path().join("tokens"), text).unwrap();
-            Arc::new(Tokens::read(&folder.path().join("tokens")).unwrap())
-        });
+        let callers: Arc<dyn Callers> = match tokens {
+            None => Arc::new(Everyone),
+            Some(text) => {
+                let folder = tempfile::tempdir().unwrap();
+                std::fs::write(folder.path().join("tokens"), text).unwrap();
+                Arc::new(Tokens::read(&folder.path().join("tokens")).unwrap())
+            }
+        };
         let source = Fake::new();
-        let replay = Replay::new(source.clone(), access, lookup, tokens, settings);
+        let replay = Replay::new(source.clone(), access, lookup, callers, settings);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let router = replay.router();
@@ -431,11 +436,20 @@ async fn a_store_that_cannot_be_read_says_so() {
     assert_eq!(client.lines(2).await.0, [1, 2]);
 }
 
-struct Known;
+#[derive(Default)]
+struct Known {
+    /// What happens to step runs while they are followed.
+    happens: tokio::sync::watch::Sender<Option<&'static str>>,
+}
 
 impl StepRunLookup for Known {
-    fn status(&self, step_run: &StepRunId) -> Option<StatusSnapshot> {
-        Some(StatusSnapshot { parents: self.parents(step_run)?, data: json!({ "stepRunId": step_run.as_str(), "status": 3 }) })
+    fn status(&self, target: StatusTarget) -> BoxFuture<'_, Option<StatusFeed>> {
+        let known = target.step_run_id == "known" && target.job_id == "j";
+        let now = json!({ "stepRunId": target.step_run_id, "status": 3 });
+        let changes = WatchStream::from_changes(self.happens.subscribe());
+        let changes = changes.take_while(|what| ready(what.is_some())).map(|what| StatusItem::Change(json!({ "status": what })));
+        let feed = stream::iter([StatusItem::Snapshot(now)]).chain(changes).boxed();
+        ready(known.then_some(feed)).boxed()
     }
 
     fn parents(&self, step_run: &StepRunId) -> Option<Parents> {
@@ -451,14 +465,15 @@ impl StepRunLookup for Known {
 pub(super) struct NotTheLog;
 
 impl Access for NotTheLog {
-    fn may(&self, who: &Identity, verb: Verb, step_run: Option<&StepRunId>) -> bool {
-        who.name() == Some("alice") && verb == Verb::ReadLogs && step_run.is_some_and(|step_run| step_run.as_str() != "secret")
+    fn may<'a>(&'a self, who: &'a Identity, verb: Verb, step_run: Option<&'a StepRunId>) -> BoxFuture<'a, bool> {
+        let secret = step_run.is_none_or(|step_run| step_run.as_str() == "secret");
+        ready(*who == Identity::named("alice") && verb == Verb::ReadLogs && !secret).boxed()
     }
 }
 
 #[tokio::test]
 async fn what_contradicts_what_is_known_is_not_found() {
-    let server = Server::with(settings(), None, Arc::new(AllowAll), Arc::new(Known)).await;
+    let server = Server::with(settings(), None, Arc::new(AllowAll), Arc::new(Known::default())).await;
     let mut client = server.connect().await;
     let not_found = |step_run: &str| json!({ "channel": "channel_log", "type": "error", "params": target(step_run), "error": "step run not found" });
     client.subscribe("elsewhere", json!({})).await;
@@ -508,7 +523,7 @@ async fn a_status_is_what_the_lookup_knows() {
     let status = |step_run: &str, action: &str| {
         json!({ "channel": "channel_status", "action": action, "params": target(step_run) }).to_string()
     };
-    let server = Server::with(settings(), None, Arc::new(AllowAll), Arc::new(Known)).await;
+    let server = Server::with(settings(), None, Arc::new(AllowAll), Arc::new(Known::default())).await;
     let mut client = server.connect().await;
     client.send(status("known", "subscribe")).await;
     let snapshot = client.next().await;
@@ -523,4 +538,40 @@ async fn a_status_is_what_the_lookup_knows() {
     }
     client.send(status("unknown", "unsubscribe")).await;
     assert_eq!(client.expect("unsubscribed").await["channel"], "channel_status");
+}
+
+#[tokio::test]
+async fn a_status_subscription_is_told_each_change_until_it_ends_or_another_takes_its_place() {
+    let request = |step_run: &str, action: &str| {
+        json!({ "channel": "channel_status", "action": action, "params": target(step_run) }).to_string()
+    };
+    let lookup = Arc::new(Known::default());
+    let server = Server::with(settings(), None, Arc::new(AllowAll), lookup.clone()).await;
+    let mut client = server.connect().await;
+    client.send(request("known", "subscribe")).await;
+    client.expect("status_snapshot").await;
+    for status in ["started", "completed"] {
+        lookup.happens.send_replace(Some(status));
+        let told = client.next().await;
+        assert_eq!(
+            told,
+            json!({ "channel": "channel_status", "type": "status", "params": target("known"), "data": { "status": status } })
+        );
+    }
+    // A second one takes the place of the first: each change is told once.
+    client.send(request("known", "subscribe")).await;
+    client.expect("status_snapshot").await;
+    assert_eq!(lookup.happens.receiver_count(), 1);
+    client.send(request("known", "unsubscribe")).await;
+    client.expect("unsubscribed").await;
+    lookup.happens.send_replace(Some("unheard"));
+    assert_eq!(lookup.happens.receiver_count(), 0);
+    client.quiet().await;
+    // One that has ended is told nothing more, and the connection goes on.
+    client.send(request("known", "subscribe")).await;
+    client.expect("status_snapshot").await;
+    lookup.happens.send_replace(None);
+    client.quiet().await;
+    client.send(request("known", "subscribe")).await;
+    client.expect("status_snapshot").await;
 }

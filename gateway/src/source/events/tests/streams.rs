@@ -18,8 +18,10 @@ use super::super::push::push_events;
 use super::super::session::{Answers, event_session};
 use super::super::{EventIngest, Outlive};
 use super::{encode, event};
+use crate::access::Identity;
 use crate::budget::Budget;
 use crate::clock::Clock;
+use crate::id::Id;
 use crate::store::SpaceGate;
 use crate::store::disk::Space;
 use crate::store::disk::sim::SimDisk;
@@ -68,12 +70,12 @@ fn batch(seqs: impl IntoIterator<Item = u64>) -> PushEventsRequest {
 impl Gateway {
     async fn push(&self, requests: Vec<PushEventsRequest>) -> Result<IngestAck, Status> {
         let requests = stream::iter(requests.into_iter().map(Ok));
-        push_events(&self.ingest, requests).await.map(|response| response.into_inner().ack.unwrap())
+        push_events(&self.ingest, &Identity::Anonymous, requests).await.map(|response| response.into_inner().ack.unwrap())
     }
 
     fn session(&self) -> (mpsc::Sender<Result<PushEventsRequest, Status>>, Answers) {
         let (client, requests) = mpsc::channel(1);
-        (client, event_session(Arc::clone(&self.ingest), ReceiverStream::new(requests)).into_inner())
+        (client, event_session(Arc::clone(&self.ingest), &Identity::Anonymous, ReceiverStream::new(requests)).into_inner())
     }
 
     fn stored(&self) -> usize {
@@ -263,4 +265,31 @@ async fn an_almost_full_disk_refuses_until_there_is_space() {
     assert_eq!(answers.next().await.unwrap().unwrap_err().code(), Code::ResourceExhausted, "while it is open");
     gateway.gate.observe(Space { free: 60, total: 1000 });
     assert_eq!(gateway.push(vec![batch([1, 2])]).await.unwrap().taken, 1);
+}
+
+#[tokio::test]
+async fn an_agent_that_has_shown_its_token_writes_as_itself_only() {
+    let gateway = gateway();
+    let own = Identity::Agent(Id::parse("mine").unwrap());
+    let push = async |requests: Vec<PushEventsRequest>| {
+        let requests = stream::iter(requests.into_iter().map(Ok));
+        push_events(&gateway.ingest, &own, requests).await.map(|response| response.into_inner().ack.unwrap())
+    };
+    // Without a handshake it is itself, too.
+    let ack = push(vec![raw_batch(vec![encode(&event("mine", 1, "x"))])]).await.unwrap();
+    assert_eq!(ack.status(), Accepted);
+    let foreign = push(vec![handshake("another", 0)]).await.unwrap_err();
+    assert_eq!(foreign.code(), Code::InvalidArgument, "{foreign}");
+    let ack = push(vec![raw_batch(vec![encode(&event("another", 2, "x"))])]).await.unwrap();
+    assert_eq!(ack.status(), Rejected, "a dead letter: {ack:?}");
+    let stored = gateway.log.follow(0).read(usize::MAX, usize::MAX).unwrap();
+    assert_eq!(stored.iter().map(|event| event.agent.as_str()).collect::<Vec<_>>(), ["mine"]);
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_under_the_control_planes_name() {
+    let gateway = gateway();
+    let requests = stream::iter([Ok(handshake("arcgate", 0))]);
+    let refused = push_events(&gateway.ingest, &Identity::Anonymous, requests).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
 }
