@@ -175,7 +175,7 @@ impl Reader {
         match cursor.take(entry.line_number, count) {
             Next::Repeat => return,
             Next::Hole(missing) => {
-                self.tell(What::Note(format!("lines {} to {} are missing", missing.start, missing.end - 1))).await
+                self.tell(What::Note(format!("lines {} to {} are missing", missing.start, missing.end - 1))).await;
             }
             Next::Expected | Next::Again(_) => {}
         }
