@@ -7,6 +7,7 @@
 //! | `write` | changes of agents, each in a turn of the engine |
 //! | `live` | the agents that are there, in memory |
 //! | `token` | registration tokens and agents' own: only hashes are kept |
+//! | `list` | all agents and what they execute, as the database has it |
 //! | `channels` | agents that hold a channel open, and what is pushed to them |
 //! | `lookup` | whose step run something is |
 //!
@@ -23,6 +24,7 @@ use crate::engine::{Answer, Command, Engine, EngineError, Refusal, Report, unexp
 
 mod caller;
 mod channels;
+mod list;
 mod live;
 mod lookup;
 mod row;
@@ -31,10 +33,11 @@ mod write;
 
 pub use self::caller::{Caller, Role};
 pub(crate) use self::channels::{Asked, Channels, Closed, Down, Held};
+pub use self::list::{Execution, ListedAgent};
 pub(crate) use self::live::Live;
 pub use self::lookup::StepRunPlace;
 pub use self::row::AgentRow;
-pub use self::token::NewRegistrationToken;
+pub use self::token::{NewApiToken, NewRegistrationToken};
 use self::write::{Introduction, Newcomer, Returner};
 pub(crate) use self::write::{Sign, Write, Written, write};
 pub use crate::engine::JobReport;

@@ -3,9 +3,10 @@
 //! Columns are `TEXT` and `BIGINT` only: times are milliseconds since the Unix epoch, truth values 0 and 1, objects JSON. Rows have
 //! keys that the program gives, so that nothing depends on a database's own counters.
 //!
-//! **One writer.** All writes go through one connection, the engine's ([`Writer`]). In PostgreSQL that connection holds a lock of the
-//! whole database, so that a second program on the same database waits, and one whose connection broke can write nothing more.
-//! Readers ([`Database::read`]) are several and never wait for the writer.
+//! **One writer.** All that the engine knows is written through one connection, its own ([`Database::writer`]). In PostgreSQL that
+//! connection holds a lock of the whole database, so that a second program on the same database waits, and one whose connection broke
+//! can write nothing more. Readers ([`Database::read`]) are several and never wait for the writer. Tokens alone are written beside it
+//! ([`Database::guest`]): the engine keeps nothing of them in memory.
 
 use std::path::Path;
 use std::time::Duration;
@@ -46,7 +47,7 @@ pub struct Database {
     readers: AnyPool,
 }
 
-/// The one connection that writes.
+/// A connection that writes.
 #[derive(Debug)]
 pub struct Writer {
     connection: AnyConnection,
@@ -75,20 +76,29 @@ impl Database {
         Ok(Self { options, server, readers })
     }
 
-    /// Connects the writer.
+    /// Connects the one writer.
     ///
     /// # Errors
     /// If it cannot, or if another program writes to the database.
     pub async fn writer(&self) -> Result<Writer, DbError> {
-        let mut connection = connect(&self.options, self.server).await?;
+        let mut writer = self.guest().await?;
         if self.server {
-            let locked: bool =
-                sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(WRITERS_LOCK).fetch_one(&mut connection).await?;
+            let lock = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(WRITERS_LOCK);
+            let locked: bool = lock.fetch_one(&mut writer.connection).await?;
             if !locked {
                 return Err(DbError::Taken);
             }
         }
-        Ok(Writer { connection, server: self.server })
+        Ok(writer)
+    }
+
+    /// Connects somebody who writes beside the one writer: only rows of which the engine keeps nothing in memory, and little of them.
+    /// On a file the two wait for each other.
+    ///
+    /// # Errors
+    /// If it cannot.
+    pub(crate) async fn guest(&self) -> Result<Writer, DbError> {
+        Ok(Writer { connection: connect(&self.options, self.server).await?, server: self.server })
     }
 
     /// For reading: all that is read in it is of one moment.

@@ -9,14 +9,15 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::agent::AgentArgs;
 use crate::settings::{Given, Place, Sources, from_flag, value};
-use crate::{push, tail};
+use crate::{ctl, push, tail};
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  failed; stderr says what, to what, and what to do
   2  wrong usage or wrong settings
-  n  `arcgate push -- COMMAND` ends with the command's own code (128 + n after signal n)
+  n  `arcgate push -- COMMAND` ends with the command's own code (128 + n after signal n); `arcgate run watch` with 3 if the run
+     failed, with 4 if it was cancelled
 
 Data go to stdout, everything else to stderr. NO_COLOR is honoured.";
 
@@ -44,6 +45,18 @@ pub enum Command {
     /// Execute steps of pipelines: an agent
     #[command(after_help = EXIT_CODES)]
     Agent(Box<AgentArgs>),
+    /// Create, check, run, stop and list pipelines
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Pipeline(ctl::PipelineCommand),
+    /// List runs, or follow one until its end
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Run(ctl::RunCommand),
+    /// List the agents that have registered, and what they execute
+    #[command(after_help = EXIT_CODES)]
+    Agents(ctl::AgentsArgs),
+    /// Make tokens for people, scripts and agents
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Token(ctl::TokenCommand),
     /// Print the effective settings and where each comes from
     Config(ConfigArgs),
     /// Check the settings without starting anything

@@ -1,7 +1,7 @@
 //! The command line: what can be said (`args`), and who does it.
 //!
 //! Data go to stdout, everything else to stderr. Exit codes: 0 done, 1 failed, 2 wrong usage; `push -- command` ends with the
-//! command's own code.
+//! command's own code, `run watch` with 3 or 4 if the run failed or was cancelled.
 
 mod args;
 
@@ -11,11 +11,10 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-pub use args::{Arcgate, ClickHouseCommand, Command, DeadLettersCommand, LetterArgs, StoreCommand};
+pub use args::{Arcgate, ClickHouseCommand, Command, DeadLettersCommand, LetterArgs, SettingsArgs, StoreCommand};
 
-use self::args::SettingsArgs;
 use crate::settings::{Loaded, Settings, SettingsError, Sources, as_markdown, as_toml, check, load};
-use crate::{agent, deadletters, push, serve, store, tail};
+use crate::{agent, ctl, deadletters, push, serve, store, tail};
 
 /// Wrong usage, wrong settings included.
 const USAGE: u8 = 2;
@@ -40,6 +39,13 @@ fn run(command: Command) -> ExitCode {
         Command::Push(options) => push::run((*options).into()),
         Command::Agent(options) => agent::run((*options).into()),
         Command::Tail(options) => tail::run(&(*options).into()),
+        Command::Pipeline(command) => ctl::pipeline(command),
+        Command::Run(command) => ctl::run(command),
+        Command::Agents(options) => loaded(load(options.settings.into()), |loaded| ctl::agents(&loaded.settings, options.json)),
+        Command::Token(ctl::TokenCommand::Create(mut options)) => {
+            let settings = std::mem::take(&mut options.settings);
+            loaded(load(settings.into()), |loaded| ctl::new_token(&loaded.settings, &options))
+        }
         Command::Config(options) if options.table => print(&as_markdown()),
         Command::Config(options) => loaded(load(options.settings.into()), |loaded| print(&as_toml(loaded))),
         Command::Validate(options) => with_settings(options.into(), |loaded| {

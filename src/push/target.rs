@@ -128,7 +128,7 @@ fn endpoint(server: &str) -> Result<Endpoint, String> {
         .http2_keep_alive_interval(PATIENCE)
         .keep_alive_timeout(PATIENCE)
         .keep_alive_while_idle(true)
-        .user_agent(concat!("arcgate-push/", env!("CARGO_PKG_VERSION")))
+        .user_agent(concat!("arcgate/", env!("CARGO_PKG_VERSION")))
         .map_err(|error| error.to_string())
 }
 

@@ -3,9 +3,9 @@
 //! `connection` speaks with the gateway, `message` says what goes over the wire, `cursor` knows which line is next and what to
 //! ask for after a break, `print` writes lines to stdout and everything else to stderr.
 
-mod connection;
-mod cursor;
-mod message;
+pub(crate) mod connection;
+pub(crate) mod cursor;
+pub(crate) mod message;
 mod print;
 
 use std::path::PathBuf;

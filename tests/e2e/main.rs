@@ -17,6 +17,7 @@ mod clickhouse_replay;
 mod command_line;
 mod command_line_messages;
 mod command_line_push;
+mod control;
 mod demo;
 mod formats;
 mod go_client;

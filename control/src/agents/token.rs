@@ -4,11 +4,10 @@
 use sha2::{Digest as _, Sha256};
 use sqlx::Row as _;
 
-use super::write::NewToken;
 use super::{Agents, Caller, Role, Write};
 use crate::Millis;
-use crate::db::DbError;
 use crate::db::row::Columns as _;
+use crate::db::{Database, DbError};
 use crate::engine::EngineError;
 use crate::engine::specs::hex;
 
@@ -23,6 +22,19 @@ pub struct NewRegistrationToken {
     pub expires_at: Option<Millis>,
     /// How many agents it lets in; 0: any number.
     pub max_uses: u32,
+}
+
+/// A token for people or scripts, to be.
+#[derive(Debug, Clone)]
+pub struct NewApiToken {
+    /// Whose it is, for events and texts; not empty.
+    pub name: String,
+    /// What it allows.
+    pub role: Role,
+    /// Who wants it.
+    pub created_by: String,
+    /// Until when it can be used; absent: for ever.
+    pub expires_at: Option<Millis>,
 }
 
 /// What is kept of a token.
@@ -51,35 +63,50 @@ pub(super) fn of_agent(agent_id: &str) -> String {
     format!("{agent_id}:{}", hex(&rand::random::<[u8; 32]>()))
 }
 
-impl Agents {
+/// Whoever can open the database may make tokens, whether or not the control plane runs on it.
+impl Database {
     /// Makes a registration token. It is told this once and kept nowhere.
     ///
     /// # Errors
-    /// If the control plane cannot do anything now.
-    pub async fn new_registration_token(&self, wanted: NewRegistrationToken) -> Result<String, EngineError> {
+    /// If the database cannot be written.
+    pub async fn new_registration_token(&self, wanted: NewRegistrationToken, now: Millis) -> Result<String, DbError> {
+        let text = "INSERT INTO t_registration_token (token_hash, description, created_by, expires_at, max_uses, use_count, is_active, \
+                    created_at, updated_at) VALUES ($1, $2, $3, $4, $5, 0, 1, $6, $6)";
         let token = registration();
         let NewRegistrationToken { description, created_by, expires_at, max_uses } = wanted;
-        let (hash, max_uses) = (hash(&token), i64::from(max_uses));
-        self.done(Write::NewToken(Box::new(NewToken { hash, description, created_by, expires_at, max_uses }))).await?;
+        let insert = sqlx::query(text).bind(hash(&token)).bind(description).bind(created_by).bind(expires_at);
+        let mut guest = self.guest().await?;
+        let mut transaction = guest.begin().await?;
+        insert.bind(i64::from(max_uses)).bind(now).execute(&mut *transaction).await?;
+        transaction.commit().await?;
         Ok(token)
     }
 
+    /// Makes a token for people or scripts. It is told this once and kept nowhere.
+    ///
+    /// # Errors
+    /// If the database cannot be written.
+    pub async fn new_api_token(&self, wanted: NewApiToken, now: Millis) -> Result<String, DbError> {
+        let text = "INSERT INTO t_api_token (token_hash, name, role, created_by, expires_at, is_active, created_at, updated_at) \
+                    VALUES ($1, $2, $3, $4, $5, 1, $6, $6)";
+        let token = format!("arc_{}", hex(&rand::random::<[u8; 20]>()));
+        let NewApiToken { name, role, created_by, expires_at } = wanted;
+        let insert = sqlx::query(text).bind(hash(&token)).bind(name).bind(role.word()).bind(created_by).bind(expires_at);
+        let mut guest = self.guest().await?;
+        let mut transaction = guest.begin().await?;
+        insert.bind(now).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(token)
+    }
+}
+
+impl Agents {
     /// Ends a registration token. Whether there was one to end.
     ///
     /// # Errors
     /// If the control plane cannot do anything now.
     pub async fn revoke_registration_token(&self, token: &str) -> Result<bool, EngineError> {
         self.done(Write::RevokeToken { hash: hash(token) }).await
-    }
-
-    /// Makes a token for people or scripts. It is told this once and kept nowhere.
-    ///
-    /// # Errors
-    /// If the control plane cannot do anything now.
-    pub async fn new_api_token(&self, name: &str, role: Role, expires_at: Option<Millis>) -> Result<String, EngineError> {
-        let token = format!("arc_{}", hex(&rand::random::<[u8; 20]>()));
-        self.done(Write::NewApiToken { hash: hash(&token), name: name.to_owned(), role, expires_at }).await?;
-        Ok(token)
     }
 
     /// Whose bearer token this is: an agent's own or one for people and scripts; absent: nobody's.

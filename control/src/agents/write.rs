@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use arcgate_api::agent::v1::AgentStatus;
 
-use super::caller::Role;
 use super::row::AgentRow;
 use crate::Millis;
 use crate::db::DbError;
@@ -39,16 +38,8 @@ pub(crate) enum Write {
         /// How many step runs it may have at once; `Some(None)`: as many as it can.
         allowed: Option<Option<i64>>,
     },
-    NewToken(Box<NewToken>),
     RevokeToken {
         hash: String,
-    },
-    /// A token for people or scripts.
-    NewApiToken {
-        hash: String,
-        name: String,
-        role: Role,
-        expires_at: Option<Millis>,
     },
     /// An agent asks for work.
     Fetch {
@@ -119,17 +110,6 @@ pub(crate) struct Sign {
     pub(crate) patience: Millis,
 }
 
-/// A registration token to be.
-#[derive(Debug, Clone)]
-pub(crate) struct NewToken {
-    pub(crate) hash: String,
-    pub(crate) description: String,
-    pub(crate) created_by: String,
-    pub(crate) expires_at: Option<Millis>,
-    /// 0: without bound.
-    pub(crate) max_uses: i64,
-}
-
 pub(crate) async fn write(turn: &mut Turn<'_>, write: &Write) -> Result<Written, Failure> {
     let now = turn.now;
     match write {
@@ -142,14 +122,6 @@ pub(crate) async fn write(turn: &mut Turn<'_>, write: &Write) -> Result<Written,
         }
         Write::Allow { agent_id, enabled, allowed } => {
             turn.allow(agent_id, *enabled, *allowed).await.map(|row| Written::Agent(Box::new(row), now))
-        }
-        Write::NewToken(token) => turn.new_token(token).await.map(|()| Written::Done(true)),
-        Write::NewApiToken { hash, name, role, expires_at } => {
-            let text = "INSERT INTO t_api_token (token_hash, name, role, created_by, expires_at, is_active, created_at, updated_at) \
-                        VALUES ($1, $2, $3, '', $4, 1, $5, $5) ON CONFLICT (token_hash) DO NOTHING";
-            let insert = sqlx::query(text).bind(&**hash).bind(&**name).bind(role.word()).bind(*expires_at).bind(now);
-            insert.execute(&mut *turn.connection).await?;
-            Ok(Written::Done(true))
         }
         Write::RevokeToken { hash } => {
             let text = "UPDATE t_registration_token SET is_active = 0, updated_at = $2 WHERE token_hash = $1 AND is_active = 1";
@@ -376,20 +348,5 @@ impl Turn<'_> {
         }
         self.tell_agent(AgentMoved::Changed, row.status, &row, "").await?;
         Ok(row)
-    }
-
-    async fn new_token(&mut self, token: &NewToken) -> Result<(), Failure> {
-        let text = "INSERT INTO t_registration_token (token_hash, description, created_by, expires_at, max_uses, use_count, is_active, \
-                    created_at, updated_at) VALUES ($1, $2, $3, $4, $5, 0, 1, $6, $6) ON CONFLICT (token_hash) DO NOTHING";
-        sqlx::query(text)
-            .bind(&*token.hash)
-            .bind(&*token.description)
-            .bind(&*token.created_by)
-            .bind(token.expires_at)
-            .bind(token.max_uses.max(0))
-            .bind(self.now)
-            .execute(&mut *self.connection)
-            .await?;
-        Ok(())
     }
 }

@@ -40,6 +40,8 @@ impl AgentCalls {
         if step_run_id.is_empty() {
             return Err(Status::invalid_argument("step_run_id is required"));
         }
+        // Whoever may not is told nothing of what there is.
+        let reason = by(caller, reason)?;
         let place = self.agents.step_run(step_run_id).await.map_err(|error| super::refused::of_database(&error))?;
         let place = place.ok_or_else(|| Status::not_found(format!("there is no step run {step_run_id}")))?;
         if let Caller::Agent(own) = caller
@@ -51,7 +53,6 @@ impl AgentCalls {
             let why = format!("step run {step_run_id} is agent {}'s, not agent {agent_id}'s", place.agent_id);
             return Err(Status::invalid_argument(why));
         }
-        let reason = by(caller, reason)?;
         self.agents.engine().cancel_step(step_run_id, reason).await.map_err(status)
     }
 }

@@ -22,6 +22,7 @@ use tonic::{Request, Status, Streaming};
 
 use super::{AgentCalls, StepRunCalls, StreamCalls};
 use crate::agents::{AgentSettings, Agents, Caller, NewRegistrationToken, Role};
+use crate::engine::Clock as _;
 use crate::engine::tests::Bench;
 
 type Client<C> = InterceptedService<C, Signed>;
@@ -130,7 +131,7 @@ impl Place {
 
     pub(super) async fn registration_token(&self, max_uses: u32) -> String {
         let wanted = NewRegistrationToken { max_uses, ..Default::default() };
-        self.agents.new_registration_token(wanted).await.unwrap()
+        self.bench.fresh.database.new_registration_token(wanted, self.bench.clock.now()).await.unwrap()
     }
 
     /// A new agent with these labels and so much room. Its id.

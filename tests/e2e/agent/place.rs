@@ -9,9 +9,8 @@ use arcgate_api::pipeline::v1::pipeline_service_client::PipelineServiceClient;
 use arcgate_api::pipeline::v1::{self as pb, PipelineStatus};
 use arcgate_api::steprun::v1::step_run_service_client::StepRunServiceClient;
 use arcgate_api::steprun::v1::{ListStepRunsRequest, StepRunDetail, StepRunStatus};
-use arcgate_control::agents::{AgentSettings, Agents, NewRegistrationToken};
+use arcgate_control::agents::NewRegistrationToken;
 use arcgate_control::db::{Database, Location};
-use arcgate_control::engine::{Engine, SystemClock};
 use arcgate_control::spec::{Format, read};
 use tempfile::TempDir;
 
@@ -212,12 +211,8 @@ impl Drop for Agent {
 async fn registration_token(data: &Path) -> Outcome<String> {
     std::fs::create_dir_all(data)?;
     let database = Database::open(&Location::File(data.join("control.db"))).await?;
-    let (engine, worker) = Engine::start(database, std::sync::Arc::new(SystemClock)).await?;
-    let (agents, dispatch) = Agents::start(engine.clone(), AgentSettings::default());
-    let token = agents.new_registration_token(NewRegistrationToken::default()).await?;
-    engine.stop();
-    dispatch.abort();
-    worker.await?;
+    let token = database.new_registration_token(NewRegistrationToken::default(), 0).await?;
+    database.close().await;
     Ok(token)
 }
 

@@ -6,7 +6,7 @@ use crate::agents::{AgentSettings, Agents, NewRegistrationToken};
 /// Agents of a bench, and the ids of those that were registered, each with labels `os=…`.
 async fn agents<const N: usize>(bench: &Bench, os: [&str; N]) -> (Agents, [String; N]) {
     let (agents, _) = Agents::start(bench.engine.clone(), AgentSettings::default());
-    let token = agents.new_registration_token(NewRegistrationToken::default()).await.unwrap();
+    let token = bench.fresh.database.new_registration_token(NewRegistrationToken::default(), BEGIN).await.unwrap();
     let mut ids = Vec::new();
     for os in os {
         let request = agent::RegisterRequest {

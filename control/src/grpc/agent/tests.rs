@@ -8,7 +8,7 @@ use tonic::Code;
 
 use super::super::testing::{Place, map};
 use super::*;
-use crate::agents::{AgentSettings, NewRegistrationToken};
+use crate::agents::{AgentSettings, NewApiToken, NewRegistrationToken};
 use crate::engine::Clock as _;
 use crate::engine::tests::{Bench, DIAMOND, ONE};
 
@@ -75,13 +75,37 @@ async fn a_registration_token_lets_in_as_many_agents_as_it_says_and_only_its_has
 #[tokio::test]
 async fn a_token_for_people_says_who_they_are_and_what_they_may_until_it_expires() {
     for place in Place::all().await {
-        let token = place.agents.new_api_token("ann", Role::Operator, Some(1_000)).await.unwrap();
+        let (name, created_by) = ("ann".to_owned(), String::new());
+        let wanted = NewApiToken { name, role: Role::Operator, created_by, expires_at: Some(1_000) };
+        let token = place.bench.fresh.database.new_api_token(wanted, 0).await.unwrap();
         let ann = Caller::User { name: "ann".into(), role: Role::Operator };
         assert_eq!(place.agents.whose(&token, 999).await.unwrap(), Some(ann));
         assert_eq!(place.agents.whose(&token, 1_000).await.unwrap(), None);
         assert_eq!(place.agents.whose("arc_00", 0).await.unwrap(), None);
         let kept = place.bench.texts("SELECT token_hash FROM t_api_token").await.remove(0);
         assert_eq!(place.agents.whose(&kept, 0).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn agents_are_listed_with_what_they_execute() {
+    for place in Place::all().await {
+        let (x, y) = (place.agent(&[("os", "linux")], 1).await, place.agent(&[], 2).await);
+        let run = place.bench.run(ONE).await;
+        let id = place.fetch(&y, 1).await.remove(0).step_run_id;
+        let one = async |of: &str| {
+            let listed = place.bench.fresh.database.agents().await.unwrap();
+            assert_eq!(listed.len(), 2);
+            listed.into_iter().find(|one| one.agent.agent_id == of).unwrap()
+        };
+        let execution = one(&y).await.executes.remove(0);
+        assert_eq!((&execution.step_run_id, &execution.run_id, execution.status), (&id, &run, S::Queued));
+        place.report(&y, &id, S::Running).await.unwrap();
+        assert_eq!(one(&y).await.executes[0].status, S::Running);
+        place.report(&y, &id, S::Success).await.unwrap();
+        assert!(one(&y).await.executes.is_empty());
+        let idle = one(&x).await;
+        assert_eq!((&*idle.agent.labels["os"], idle.executes.len(), idle.agent.last_heartbeat.is_some()), ("linux", 0, true));
     }
 }
 
@@ -95,7 +119,13 @@ async fn an_unknown_a_revoked_and_an_expired_registration_token_let_nobody_in() 
     assert!(!place.agents.revoke_registration_token(&token).await.unwrap());
     assert_eq!(refused!(place, "", register, register(&token)), Code::Unauthenticated);
     let expires_at = Some(place.bench.clock.now() + 1_000);
-    let token = place.agents.new_registration_token(NewRegistrationToken { expires_at, ..Default::default() }).await.unwrap();
+    let token = place
+        .bench
+        .fresh
+        .database
+        .new_registration_token(NewRegistrationToken { expires_at, ..Default::default() }, 0)
+        .await
+        .unwrap();
     done!(place, "", register, register(&token));
     place.bench.clock.advance(1_000);
     assert_eq!(refused!(place, "", register, register(&token)), Code::Unauthenticated);
