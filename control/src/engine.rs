@@ -12,6 +12,7 @@
 //! | `lost` | where a job stays, and what is lost with an agent |
 //! | `steprun` | step runs that are made on their own, changed, removed |
 //! | `feed` | the event log: the relay of the outbox, the cursor over accepted events |
+//! | `artifacts` | what agents' events say of what steps made |
 //! | `watching` | a snapshot, then each change |
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use tokio::task::JoinHandle;
 
 use crate::db::{Database, DbError};
 
+mod artifacts;
 mod clock;
 pub(crate) mod command;
 mod error;
@@ -54,6 +56,7 @@ pub use self::command::{OfJob, OfRun, OfStep};
 pub(crate) use self::error::Failure;
 pub use self::error::{EngineError, Refusal};
 pub use self::event::Event;
+use self::feed::Effect;
 pub use self::feed::{Accepted, EventFeed, EventLog, LogError, Portion, is_of_interest};
 pub use self::handout::{Fetch, LEASE};
 pub(crate) use self::handout::{MOST_AT_ONCE, Offered, Wish};
@@ -244,8 +247,8 @@ impl Engine {
         }
     }
 
-    async fn accept(&self, events: Vec<ScmEvent>, after: Option<String>, next: String) -> Result<(), EngineError> {
-        self.do_it(Command::Accepted { events, after, next }).await
+    async fn accept(&self, effects: Vec<Effect>, after: Option<String>, next: String) -> Result<(), EngineError> {
+        self.do_it(Command::Accepted { effects, after, next }).await
     }
 
     async fn relayed(&self, seq: i64) -> Result<(), EngineError> {

@@ -28,6 +28,8 @@ use arcgate_gateway::backoff::Backoff;
 const WINDOW: usize = 32;
 /// How often the gateway is asked what it has on disk, while nothing else is on the wire.
 const QUESTION_EVERY: Duration = Duration::from_millis(200);
+/// And once it knows that no more lines will come: it makes them durable at once then.
+const QUESTION_AT_END: Duration = Duration::from_millis(20);
 /// An answer may take long while the gateway's own queue is full; a dead connection is found by pings before that.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// How the gateway's refusal begins when another agent writes the step run.
@@ -118,7 +120,8 @@ impl<'a> Session<'a> {
             }
             let quiet = self.asked.is_empty();
             let waiting = self.spool.with(|spool| spool.is_waiting());
-            let due = self.heard + QUESTION_EVERY;
+            let at_end = self.spool.with(|spool| spool.is_end_acked());
+            let due = self.heard + if at_end { QUESTION_AT_END } else { QUESTION_EVERY };
             tokio::select! {
                 answer = self.answers.message() => {
                     let answer = answer?.and_then(|response| response.ack).ok_or(UplinkError::Closed)?;

@@ -3,10 +3,10 @@
 use arcgate_api::agent::v1 as agent;
 
 use super::error::{Failure, Refusal};
+use super::feed::Effect;
 use super::handout::{Fetch, Offered, Wish};
 use super::report::Report;
 use super::rows::Loaded;
-use super::schedules::ScmEvent;
 use super::steprun::OfStepRun;
 use super::trigger::{Trigger, Triggered};
 use super::turn::Turn;
@@ -35,9 +35,9 @@ pub(crate) enum Command {
         agent_id: String,
         reason: String,
     },
-    /// Accepted events, and the cursor behind them.
+    /// What follows from accepted events, and the cursor behind them.
     Accepted {
-        events: Vec<ScmEvent>,
+        effects: Vec<Effect>,
         after: Option<String>,
         next: String,
     },
@@ -125,7 +125,7 @@ impl Turn<'_> {
             Command::Fetch(fetch) => return Ok(Answer::Given(self.fetch(fetch).await?)),
             Command::Report(report) => return Ok(Answer::Reported(self.report(report).await?)),
             Command::AgentLost { agent_id, reason } => self.agent_lost(agent_id, reason).await?,
-            Command::Accepted { events, after, next } => self.accepted(events, after.as_deref(), next).await?,
+            Command::Accepted { effects, after, next } => self.accepted(effects, after.as_deref(), next).await?,
             Command::Relayed { seq } => {
                 sqlx::query("DELETE FROM t_outbox WHERE seq <= $1").bind(*seq).execute(&mut *self.connection).await?;
             }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::sync::watch;
 
+use super::artifacts::{self, Artifact};
 use super::error::Failure;
 use super::event::Event;
 use super::schedules::ScmEvent;
@@ -46,7 +47,22 @@ pub trait EventLog: Send + Sync + 'static {
 /// Whether the control plane does something about events of this type; others need not be given to it.
 #[must_use]
 pub fn is_of_interest(event_type: &str) -> bool {
-    event_type.starts_with(SCM)
+    event_type.starts_with(SCM) || artifacts::tells(event_type)
+}
+
+/// What follows from an accepted event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Scm(ScmEvent),
+    Artifact(Artifact),
+}
+
+fn effect(accepted: &Accepted) -> Option<Effect> {
+    if artifacts::tells(&accepted.event_type) {
+        artifacts::of(accepted).map(Effect::Artifact)
+    } else {
+        scm_event(accepted).map(Effect::Scm)
+    }
 }
 
 /// An accepted event.
@@ -80,27 +96,34 @@ pub trait EventFeed: Send + Sync + 'static {
 }
 
 impl Turn<'_> {
-    pub(super) async fn accepted(&mut self, events: &[ScmEvent], after: Option<&str>, next: &str) -> Result<(), Failure> {
+    pub(super) async fn accepted(&mut self, effects: &[Effect], after: Option<&str>, next: &str) -> Result<(), Failure> {
         let cursor = sqlx::query_scalar("SELECT position FROM t_cursor WHERE name = $1").bind(CURSOR);
         let cursor: Option<String> = cursor.fetch_optional(&mut *self.connection).await?;
         // Done before, though nobody heard of it.
         if cursor.as_deref() != after {
             return Ok(());
         }
-        for event in events {
-            // An agent runs steps of whoever's code: it does not begin runs.
-            let agent = sqlx::query_scalar("SELECT agent_name FROM t_agent WHERE agent_id = $1").bind(&*event.sender);
-            let agent: Option<String> = agent.fetch_optional(&mut *self.connection).await?;
-            if agent.is_some() {
-                tracing::warn!(agent = event.sender, event = event.event_id, "an agent's event about source code fires nothing");
-                continue;
+        for effect in effects {
+            match effect {
+                Effect::Scm(event) => self.source_changed(event).await?,
+                Effect::Artifact(artifact) => self.keep_artifact(artifact).await?,
             }
-            self.fire_event(event).await?;
         }
         let text =
             "INSERT INTO t_cursor (name, position) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET position = excluded.position";
         sqlx::query(text).bind(CURSOR).bind(next).execute(&mut *self.connection).await?;
         Ok(())
+    }
+
+    /// An agent runs steps of whoever's code: it does not begin runs.
+    async fn source_changed(&mut self, event: &ScmEvent) -> Result<(), Failure> {
+        let agent = sqlx::query_scalar("SELECT agent_name FROM t_agent WHERE agent_id = $1").bind(&*event.sender);
+        let agent: Option<String> = agent.fetch_optional(&mut *self.connection).await?;
+        if agent.is_some() {
+            tracing::warn!(agent = event.sender, event = event.event_id, "an agent's event about source code fires nothing");
+            return Ok(());
+        }
+        self.fire_event(event).await
     }
 }
 
@@ -133,18 +156,22 @@ impl Engine {
                 portion = feed.read(at) => portion.map_err(|error| Stop::Failed(error.to_string()))?,
                 () = self.ended() => return Err(Stop::Ended),
             };
-            let events: Vec<ScmEvent> = portion.events.iter().filter_map(scm_event).collect();
+            let effects: Vec<Effect> = portion.events.iter().filter_map(effect).collect();
             passed += portion.passed;
             at = Some(portion.next.clone());
-            if events.is_empty() && passed < KEEP_AFTER {
+            if effects.is_empty() && passed < KEEP_AFTER {
                 continue;
             }
-            let projects: BTreeSet<&str> = events.iter().map(|event| &*event.project_id).filter(|id| !id.is_empty()).collect();
+            let project = |effect: &Effect| match effect {
+                Effect::Scm(event) => Some(event.project_id.clone()).filter(|id| !id.is_empty()),
+                Effect::Artifact(_) => None,
+            };
+            let projects: BTreeSet<String> = effects.iter().filter_map(project).collect();
             for project in projects {
                 // What begins now shall be what was pushed.
-                repositories.sync_all(project).await;
+                repositories.sync_all(&project).await;
             }
-            self.accept(events, kept.clone(), portion.next.clone()).await?;
+            self.accept(effects, kept.clone(), portion.next.clone()).await?;
             kept.clone_from(&at);
             passed = 0;
         }

@@ -86,7 +86,7 @@ impl StepLog {
         self.spool.push(stream, text.as_bytes());
     }
 
-    /// No more lines will come. Returns when the gateway knows that and has them all, or has taken too long; then the lines still
+    /// No more lines will come. Returns when the gateway knows that and has them all on disk, or has taken too long; then the lines still
     /// go, and the event that says that all is over goes behind them.
     pub(super) async fn finish(self, shared: &Arc<Shared>, about: &About, report: &Report, took: Duration) {
         self.spool.end();
@@ -127,8 +127,8 @@ impl StepLog {
         }
     }
 
-    /// Whether the gateway has taken all lines and knows that there are no more. They may not be on its disk yet.
+    /// Whether the gateway has all lines on disk, and knows that there are no more: then nobody's end takes one of them back.
     fn has_arrived(&self) -> bool {
-        self.spool.with(|spool| spool.is_end_acked())
+        self.spool.with(|spool| spool.is_done())
     }
 }

@@ -101,9 +101,13 @@ impl EventFeed for Feed {
 }
 
 fn push(feed: &Feed, kind: &str, content: &str) {
+    push_by(feed, "scm", kind, content);
+}
+
+fn push_by(feed: &Feed, agent_id: &str, kind: &str, content: &str) {
     feed.0.send_modify(|events| {
         let event_id = format!("e{}", events.len());
-        let agent_id = "scm".to_owned();
+        let agent_id = agent_id.to_owned();
         events.push(Accepted { agent_id, event_id, event_type: format!("arcentra.{kind}"), payload: content.into() });
     });
 }
@@ -147,6 +151,33 @@ async fn an_accepted_event_fires_what_matches_once_through_restarts() {
         let row = bench.texts("SELECT branch || ' ' || commit_sha || ' ' || event FROM t_pipeline_run").await;
         assert!(row.iter().all(|row| row == "release/1 c0ffee push"), "{row:?}");
         assert_eq!(bench.number("SELECT COUNT(*) FROM t_job_run WHERE status = 2").await, 4);
+        follower.abort();
+    }
+}
+
+#[tokio::test]
+async fn artifacts_are_kept_once_of_the_agent_that_has_the_step_run() {
+    for bench in Bench::all().await {
+        bench.run(ONE).await;
+        let id = bench.take("x", 1).await[0].1.clone();
+        let feed = Arc::new(Feed(tokio::sync::watch::Sender::new(Vec::new())));
+        let artifact = |step_run: &str, name: &str| {
+            format!(
+                "{{\"specversion\": \"1.0\", \"stepRunId\": \"{step_run}\", \"data\": {{\"name\": \"{name}\", \"path\": \"out/a\", \
+                 \"size\": 7.0, \"uri\": \"file:///a\", \"expireDays\": 2}}}}"
+            )
+        };
+        push_by(&feed, "x", "task.artifact", &artifact(&id, "a"));
+        push_by(&feed, "y", "task.artifact", &artifact(&id, "planted"));
+        push_by(&feed, "x", "artifact.uploaded", &artifact("no such step run", "b"));
+        push_by(&feed, "x", "task.artifact", &artifact(&id, ""));
+        push_by(&feed, "x", "task.artifact", "no JSON");
+        push_by(&feed, "x", "artifact.uploaded", &artifact(&id, "c"));
+        let follower = tokio::spawn(bench.engine.clone().follow(feed));
+        let kept = "SELECT name || ' ' || path || ' ' || storage_path || ' ' || size || ' ' || (expired_at - created_at) \
+                    FROM t_step_run_artifact ORDER BY name";
+        eventually(async || bench.texts(kept).await.len() == 2).await;
+        assert_eq!(bench.texts(kept).await, ["a out/a file:///a 7 172800000", "c out/a file:///a 7 172800000"]);
         follower.abort();
     }
 }

@@ -19,6 +19,9 @@ use crate::store::{Position, StoreError};
 /// A sync is due before its time once this much waits for it, so that a restart has little to read again.
 const MAX_UNSYNCED_BYTES: u64 = 16 << 20;
 
+/// A log that has ended is synced after this time: who wrote it waits for that, to say that all of it is kept.
+const END_INTERVAL: Duration = Duration::from_millis(10);
+
 /// One write that has returned.
 pub(super) struct Written {
     /// The log's end after it.
@@ -43,6 +46,8 @@ pub(super) struct Syncer {
 #[derive(Default)]
 pub(super) struct Unsynced {
     since: Option<Instant>,
+    /// A log has ended.
+    ended: bool,
     end: Position,
     streams: HashMap<StepRunId, (Arc<StreamTail>, LineUpdate)>,
 }
@@ -75,7 +80,8 @@ impl Syncer {
     /// Waits until a sync is due. False once the writer is gone.
     fn gather(&self, unsynced: &mut Unsynced) -> bool {
         loop {
-            let message = match unsynced.since.map(|since| self.interval.saturating_sub(since.elapsed())) {
+            let interval = if unsynced.ended { self.interval.min(END_INTERVAL) } else { self.interval };
+            let message = match unsynced.since.map(|since| interval.saturating_sub(since.elapsed())) {
                 None => self.written.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 // Not even a look at what has come meanwhile: a writer that is fast enough would put the sync off for ever.
                 Some(Duration::ZERO) => return true,
@@ -95,7 +101,7 @@ impl Syncer {
     fn sync_and_index(&self, unsynced: &mut Unsynced) -> Result<(), StoreError> {
         let started = Instant::now();
         let streams = std::mem::take(&mut unsynced.streams);
-        unsynced.since = None;
+        (unsynced.since, unsynced.ended) = (None, false);
         // The log may have grown since; what this round indexes is what it has gathered, and the sync covers all of that.
         let covered = unsynced.end;
         let synced = self.log.sync()?;
@@ -120,6 +126,7 @@ impl Unsynced {
         self.since.get_or_insert_with(Instant::now);
         self.end = written.end;
         for (tail, update) in written.updates {
+            self.ended |= update.record.ended;
             match self.streams.get_mut(&update.step_run) {
                 Some((_, known)) => {
                     known.blocks.extend(update.blocks);
