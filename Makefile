@@ -5,7 +5,7 @@
 help: ## list the verbs
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
-demo: ## push a real build through a fresh gateway, tail it live, replay it, compare every line
+demo: ## push a real build through a fresh gateway, tail it live, replay it, compare every line; run a pipeline by two agents
 	@scripts/demo.sh
 
 run: ## build, start a gateway in the foreground and say how to use it

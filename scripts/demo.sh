@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The demo: a real build's output goes through a fresh gateway and comes back twice, live and from history, and both are
-# compared, line by line, with a copy that never saw the gateway. Ends with 0 if all three are the same, otherwise with 1.
+# compared, line by line, with a copy that never saw the gateway. Then two agents run a pipeline of six jobs, followed live.
+# Ends with 0 if all lines are the same and the pipeline went as its definition says, otherwise with 1.
 #
 #   ARCGATE_BIN           use this binary instead of building one
 #   ARCGATE_DEMO_COMMAND  push this shell command's output instead of a build's
@@ -24,10 +25,10 @@ fi
 arcgate=$(realpath "$arcgate")
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/arcgate-demo.XXXXXX")
-gateway='' live='' shown=''
+gateway='' live='' shown='' agents=''
 cleanup() {
   local process
-  for process in $live $shown $gateway; do
+  for process in $agents $live $shown $gateway; do
     { kill "$process" && wait "$process"; } 2>/dev/null || true
   done
   rm -rf "$work"
@@ -93,4 +94,36 @@ if [ "$lines" -lt 1000 ]; then
   echo "only $lines lines: that is no demo"
   outcome=1
 fi
+
+say "== two agents run docs/pipeline.yaml: a diamond, a condition, a retry"
+for role in build test; do
+  "$arcgate" agent --server "$grpc" --name "$role-agent" --labels "role=$role" --state "$work/$role" >"$work/$role.log" 2>&1 &
+  agents="$agents $!"
+done
+pipeline=$("$arcgate" pipeline create docs/pipeline.yaml --server "$grpc")
+followed=$("$arcgate" pipeline trigger "$pipeline" --server "$grpc" --var VERSION=2.0)
+if ! timeout 300 "$arcgate" run watch "$followed" --server "$grpc" --http "$http" --plain | tee "$work/run"; then
+  cat "$work"/build.log "$work"/test.log >&2
+  fail "the pipeline did not succeed"
+fi
+# What the definition says of this run, and what was shown of it.
+expect() {
+  if ! grep -qE "$1" "$work/run"; then
+    echo "the run did not show: $2"
+    outcome=1
+  fi
+}
+expect 'fetch/sources \| fetching version 2\.0$' "the run's own variable"
+expect 'check/tests \| test 201 \.\.\. FAILED, this once$' "the first try, which fails"
+expect 'check/tests \| test 201 \.\.\. ok$' "the second try, which succeeds"
+expect 'publish/upload \| done$' "the job whose condition holds"
+if grep -q 'announce/mail |' "$work/run"; then
+  echo "the job whose condition does not hold has run"
+  outcome=1
+fi
+for step in compile/objects:500 fetch/sources:301; do
+  shown_lines=$(grep -c "^${step%:*} | " "$work/run" || true)
+  [ "$shown_lines" = "${step#*:}" ] || { echo "$step: $shown_lines lines were shown"; outcome=1; }
+done
+"$arcgate" run list --server "$grpc"
 exit $outcome

@@ -22,7 +22,8 @@ pub struct AgentArgs {
     /// Its name for people [default: the host's name]
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// A file with a registration token, for the first start [default: the variable ARCGATE_REGISTRATION_TOKEN holds the token]
+    /// A file with a registration token, for the first start at a gateway that wants one [default: the variable
+    /// ARCGATE_REGISTRATION_TOKEN holds the token]
     #[arg(long, value_name = "FILE", env = "ARCGATE_REGISTRATION_TOKEN_FILE")]
     registration_token_file: Option<PathBuf>,
     /// The folder for its id, its token, events that wait, and workspaces; one agent a folder [default:

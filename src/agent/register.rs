@@ -37,7 +37,7 @@ pub(super) struct Registered {
 /// Registers, with the token that was kept or else with a registration token. Tries until it is answered.
 ///
 /// # Errors
-/// In words for people: there is no token, it is refused, or the answer cannot be kept.
+/// In words for people: the token is refused, or needed and not there, or the answer cannot be kept.
 pub(super) async fn register(
     target: &Target,
     folder: &StateFolder,
@@ -140,15 +140,18 @@ fn refused(status: &tonic::Status, known: bool, folder: &StateFolder) -> String 
             format!("{what}; to register it as a new agent, remove {} and give --registration-token-file", file.display())
         }
         Code::Unauthenticated => format!("{what}; give another --registration-token-file"),
+        Code::InvalidArgument if !known => format!(
+            "{what}; for the first start give --registration-token-file, or {VARIABLE}: `arcgate token create --role agent` makes a token"
+        ),
         _ => what,
     }
 }
 
+/// The token to register with; empty where none is given, which is enough for a gateway that asks nobody who they are.
 fn registration_token(file: Option<&Path>) -> Result<String, String> {
     let Some(file) = file else {
         let token = std::env::var(VARIABLE).unwrap_or_default();
-        let missing = "this agent is new: give --registration-token-file, or the token in ARCGATE_REGISTRATION_TOKEN";
-        return Some(token.trim().to_owned()).filter(|token| !token.is_empty()).ok_or_else(|| missing.to_owned());
+        return Ok(token.trim().to_owned());
     };
     let bearer = crate::bearer::header(file).map_err(|error| error.to_string())?;
     Ok(bearer.trim_start_matches("Bearer ").to_owned())

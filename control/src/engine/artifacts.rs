@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::error::Failure;
-use super::feed::Accepted;
+use super::feed::{Accepted, levels};
 use super::turn::Turn;
 use crate::db::row::Columns as _;
 
@@ -40,13 +40,15 @@ pub(super) fn tells(event_type: &str) -> bool {
 /// The artifact that an event tells of, if it names it and its step run.
 pub(super) fn of(accepted: &Accepted) -> Option<Artifact> {
     let payload: Value = serde_json::from_slice(&accepted.payload).ok()?;
-    let data = payload.get("data").unwrap_or(&payload);
     let text = |names: &[&str]| {
-        let found = names.iter().find_map(|name| data[*name].as_str().or_else(|| payload[*name].as_str()));
+        let found = levels(&payload).into_iter().find_map(|level| names.iter().find_map(|name| level[*name].as_str()));
         found.unwrap_or_default().to_owned()
     };
     // Numbers of a protobuf `Struct` are doubles.
-    let number = |name: &str| data[name].as_f64().filter(|number| (0.0..9e15).contains(number)).map(|number| number as i64);
+    let number = |name: &str| {
+        let found = levels(&payload).into_iter().find_map(|level| level[name].as_f64());
+        found.filter(|number| (0.0..9e15).contains(number)).map(|number| number as i64)
+    };
     let artifact = Artifact {
         event_id: accepted.event_id.clone(),
         sender: accepted.agent_id.clone(),

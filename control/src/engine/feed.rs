@@ -9,7 +9,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde_json::Value;
 use tokio::sync::watch;
 
 use super::artifacts::{self, Artifact};
@@ -226,38 +226,33 @@ impl From<EngineError> for Stop {
     }
 }
 
-/// What an accepted event says of the source code, if it does: `data` (or the envelope) with `projectId`, `ref` and `commit`.
+/// An event's content, from the inside out: `data` of a payload that was no envelope itself, `data`, the envelope. Whatever is looked for
+/// may stand in each of them.
+pub(super) fn levels(envelope: &Value) -> [&Value; 3] {
+    let data = &envelope["data"];
+    [&data["data"], data, envelope]
+}
+
+/// What an accepted event says of the source code, if it does.
 fn scm_event(accepted: &Accepted) -> Option<ScmEvent> {
-    #[derive(Deserialize, Default)]
-    struct About {
-        #[serde(alias = "projectId", alias = "project_id")]
-        project: Option<String>,
-        #[serde(rename = "ref", alias = "branch", alias = "reference")]
-        reference: Option<String>,
-        #[serde(alias = "commitSha", alias = "commit_sha", alias = "after")]
-        commit: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct Envelope {
-        #[serde(flatten)]
-        outer: About,
-        data: Option<About>,
-    }
     let kind = accepted.event_type.strip_prefix(SCM)?;
-    let envelope: Envelope = match serde_json::from_slice(&accepted.payload) {
+    let envelope: Value = match serde_json::from_slice(&accepted.payload) {
         Ok(envelope) => envelope,
         Err(why) => {
             tracing::warn!(event = accepted.event_id, %why, "an event about source code has no readable content and fires nothing");
             return None;
         }
     };
-    let data = envelope.data.unwrap_or_default();
+    let text = |names: &[&str]| {
+        let found = levels(&envelope).into_iter().find_map(|level| names.iter().find_map(|name| level[*name].as_str()));
+        found.unwrap_or_default().to_owned()
+    };
     Some(ScmEvent {
         event_id: accepted.event_id.clone(),
         sender: accepted.agent_id.clone(),
         kind: kind.to_owned(),
-        project_id: data.project.or(envelope.outer.project).unwrap_or_default(),
-        reference: data.reference.or(envelope.outer.reference).unwrap_or_default(),
-        commit: data.commit.or(envelope.outer.commit).unwrap_or_default(),
+        project_id: text(&["project", "projectId", "project_id"]),
+        reference: text(&["ref", "branch", "reference"]),
+        commit: text(&["commit", "commitSha", "commit_sha", "after"]),
     })
 }
