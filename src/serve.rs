@@ -138,14 +138,14 @@ async fn serve(settings: &Settings) -> Result<(), ServeError> {
     if grpc.await.is_err() {
         tracing::error!("the gRPC listener has panicked");
     }
-    // Agents, readers and the store have a third of the grace each, so that a stop never takes longer than the whole.
-    gateway.close_readers(settings.shutdown.grace / 3).await;
+    // Agents, readers, the control plane and the store have a quarter of the grace each, so that a stop never takes longer than the whole.
+    gateway.close_readers(settings.shutdown.grace / 4).await;
     // Readers are gone: what is left is short.
     http.abort();
     if let Some(control) = control {
-        control.stop(settings.shutdown.grace / 3).await;
+        control.stop(settings.shutdown.grace / 4).await;
     }
-    if timeout(settings.shutdown.grace / 3, gateway.close()).await.is_err() {
+    if timeout(settings.shutdown.grace / 4, gateway.close()).await.is_err() {
         tracing::error!("the store could not be closed within shutdown.grace; what was not synced may be lost");
     }
     Addresses::remove(store);
@@ -202,7 +202,7 @@ fn data_plane(settings: &Settings, limits: &Limits) -> GatewaySettings {
         connections: limits.connections as usize,
         readers: limits.readers as usize,
         stock_agents: settings.stock_agents(),
-        grace: settings.shutdown.grace / 3,
+        grace: settings.shutdown.grace / 4,
         retention: retention(settings),
         archive: settings.clickhouse.sink().map(Server::new),
         undelivered: settings.retention.undelivered,

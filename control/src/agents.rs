@@ -13,7 +13,7 @@
 //!
 //! How steps go out and what is lost with an agent is the engine's: [`crate::engine`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arcgate_api::agent::v1 as pb;
@@ -72,7 +72,12 @@ pub struct Agents {
     engine: Engine,
     settings: AgentSettings,
     channels: Arc<Channels>,
+    /// Agents that have shown their own token since the start.
+    shown: Arc<ShownTokens>,
 }
+
+#[expect(clippy::disallowed_types, reason = "held for less than a microsecond, once a call")]
+type ShownTokens = parking_lot::Mutex<HashSet<String>>;
 
 /// What an agent gets when it registers.
 #[derive(Debug, Clone)]
@@ -90,7 +95,7 @@ impl Agents {
         let (channels, wishes) = Channels::new();
         let channels = Arc::new(channels);
         let task = tokio::spawn(channels::dispatch(engine.clone(), channels.clone(), wishes));
-        (Self { engine, settings, channels }, task)
+        (Self { engine, settings, channels, shown: Arc::default() }, task)
     }
 
     /// Whose steps they execute.
@@ -101,6 +106,18 @@ impl Agents {
 
     pub(crate) fn channels(&self) -> &Arc<Channels> {
         &self.channels
+    }
+
+    /// An agent has shown its own token: from now on it does not come without.
+    pub(crate) fn note_token_shown(&self, agent_id: &str) {
+        let mut shown = self.shown.lock();
+        if !shown.contains(agent_id) {
+            shown.insert(agent_id.to_owned());
+        }
+    }
+
+    pub(crate) fn has_shown_token(&self, agent_id: &str) -> bool {
+        self.shown.lock().contains(agent_id)
     }
 
     /// What agents are told to do.

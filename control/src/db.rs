@@ -62,7 +62,10 @@ impl Database {
     pub async fn open(location: &Location) -> Result<Self, DbError> {
         sqlx::any::install_default_drivers();
         let (options, server) = match location {
-            Location::File(path) => (file_options(path)?, false),
+            Location::File(path) => {
+                make_private(path).map_err(|error| DbError::Setting(format!("{} cannot be made: {error}", path.display())))?;
+                (file_options(path)?, false)
+            }
             Location::Server(url) => (url.parse::<AnyConnectOptions>()?, true),
         };
         let options = options.disable_statement_logging();
@@ -155,6 +158,12 @@ fn file_options(path: &Path) -> Result<AnyConnectOptions, DbError> {
         }
     }
     Ok(format!("sqlite:{escaped}?mode=rwc").parse::<AnyConnectOptions>()?)
+}
+
+/// Makes the file, for nobody else to read: it holds what definitions and variables say. SQLite's files beside it are as it is.
+fn make_private(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path).map(|_| ())
 }
 
 async fn connect(options: &AnyConnectOptions, server: bool) -> Result<AnyConnection, DbError> {

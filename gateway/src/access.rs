@@ -21,6 +21,8 @@ mod tests;
 pub enum Identity {
     /// A caller that had to show nothing.
     Anonymous,
+    /// A caller that had to show a token, and is one of those that are let in without: see `auth.stock_agents`.
+    StockAgent,
     /// An agent that has shown its own token: it writes as itself, and only what it was handed.
     Agent(AgentId),
     /// A person or a script.
@@ -44,8 +46,14 @@ impl Identity {
     pub fn agent(&self) -> Option<&AgentId> {
         match self {
             Self::Agent(agent) => Some(agent),
-            Self::Anonymous | Self::User { .. } => None,
+            Self::Anonymous | Self::StockAgent | Self::User { .. } => None,
         }
+    }
+
+    /// Whether its events may begin something. Agents run whoever's code; and who is let in without a token says what everybody could.
+    #[must_use]
+    pub fn may_begin_runs(&self) -> bool {
+        matches!(self, Self::Anonymous | Self::User { .. })
     }
 }
 
@@ -53,6 +61,7 @@ impl fmt::Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Anonymous => f.write_str("anonymous"),
+            Self::StockAgent => f.write_str("an agent without token"),
             Self::Agent(agent) => write!(f, "agent {agent}"),
             Self::User { name, .. } => f.write_str(name),
         }

@@ -101,7 +101,8 @@ impl Callers for Auth {
     fn identify<'a>(&'a self, token: Option<&'a str>) -> BoxFuture<'a, Result<Identity, AuthError>> {
         let identify = async move {
             Ok(match self.caller(token).await? {
-                Caller::Anyone | Caller::StockAgent => Identity::Anonymous,
+                Caller::Anyone => Identity::Anonymous,
+                Caller::StockAgent => Identity::StockAgent,
                 Caller::User { name, role } => Identity::User { name: name.into(), writes: role >= Role::Operator },
                 Caller::Agent(id) => Identity::Agent(Id::parse(&id).map_err(|_| AuthError::Unknown)?),
             })
@@ -115,8 +116,8 @@ impl Access for Auth {
     fn may<'a>(&'a self, identity: &'a Identity, verb: Verb, step_run: Option<&'a StepRunId>) -> BoxFuture<'a, bool> {
         let may = async move {
             match (identity, verb, step_run) {
-                // Who needs a token and comes without is let in for this alone: see `auth.stock_agents`.
-                (Identity::Anonymous, _, _) => !self.required || verb == Verb::WriteEvents,
+                (Identity::Anonymous, _, _) => !self.required,
+                (Identity::StockAgent, _, _) => verb == Verb::WriteEvents,
                 (Identity::User { .. }, Verb::ReadLogs | Verb::ReadStatus, _) => true,
                 (Identity::User { writes, .. }, Verb::WriteLogs | Verb::WriteEvents, _) => *writes,
                 (Identity::Agent(_), Verb::WriteEvents, _) => true,

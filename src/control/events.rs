@@ -67,10 +67,11 @@ fn wire_event(event: &Event) -> Result<WireEvent, LogError> {
 
 /// What others sent, if it is of interest.
 fn accepted(event: &StoredEvent) -> Option<Accepted> {
-    let event_type = kind_of(event).filter(|kind| is_of_interest(kind) && event.agent.as_str() != CONTROL_PLANE)?;
+    let (event_type, step_run_id) =
+        kind_of(event).filter(|(kind, _)| is_of_interest(kind) && event.agent.as_str() != CONTROL_PLANE)?;
     let (agent_id, event_id) = (event.agent.to_string(), event.event_id.to_string());
     match json_of(event, LARGEST) {
-        Ok(payload) => Some(Accepted { agent_id, event_id, event_type, payload }),
+        Ok(payload) => Some(Accepted { agent_id, event_id, step_run_id, event_type, payload }),
         Err(why) => {
             tracing::warn!(agent = agent_id, event = event_id, %why, "an event is passed over");
             None

@@ -52,7 +52,7 @@ pub(super) fn of(accepted: &Accepted) -> Option<Artifact> {
     let artifact = Artifact {
         event_id: accepted.event_id.clone(),
         sender: accepted.agent_id.clone(),
-        step_run_id: text(&["stepRunId"]),
+        step_run_id: Some(accepted.step_run_id.clone()).filter(|id| !id.is_empty()).unwrap_or_else(|| text(&["stepRunId"])),
         name: text(&["name"]),
         path: text(&["path"]),
         destination: text(&["destination"]),

@@ -72,6 +72,8 @@ pub struct Accepted {
     pub agent_id: String,
     /// Its id.
     pub event_id: String,
+    /// The step run that it is about, as its sender says beside the payload; may be empty.
+    pub step_run_id: String,
     /// Its type.
     pub event_type: String,
     /// The CloudEvent as JSON.
@@ -169,7 +171,7 @@ impl Engine {
             let projects: BTreeSet<String> = effects.iter().filter_map(project).collect();
             for project in projects {
                 // What begins now shall be what was pushed.
-                repositories.sync_all(&project).await;
+                repositories.sync_soon(&project).await;
             }
             self.accept(effects, kept.clone(), portion.next.clone()).await?;
             kept.clone_from(&at);

@@ -1,4 +1,4 @@
-//! The program `git`: asks nobody for a password, runs no hook, reads no configuration of the machine, ends with its caller.
+//! The program `git`: asks nobody for a password, runs no hook, reads no configuration but the repository's, ends with its caller.
 
 use std::process::Stdio;
 
@@ -100,6 +100,11 @@ fn git() -> Command {
     git.args(["-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", "-c", "safe.directory=*"])
         .env("GIT_TERMINAL_PROMPT", "0")
         .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env_remove("GIT_DIR")
+        .env_remove("GIT_WORK_TREE")
+        .env_remove("GIT_INDEX_FILE")
+        .env_remove("GIT_OBJECT_DIRECTORY")
         .env("GIT_ALLOW_PROTOCOL", "file:git:http:https:ssh")
         .env("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
         .env("GIT_AUTHOR_NAME", "arcgate")
@@ -162,7 +167,7 @@ fn no_branch(why: GitError, place: &Place) -> GitError {
 }
 
 /// The address without what is between `//` and `@`.
-pub(super) fn without_password(url: &str) -> String {
+pub(crate) fn without_password(url: &str) -> String {
     match url.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.split_once('@')?))) {
         Some((scheme, (user, rest))) if !user.contains('/') => format!("{scheme}://…@{rest}"),
         _ => url.to_owned(),

@@ -35,6 +35,20 @@ impl AgentCalls {
         Self { agents }
     }
 
+    /// The agent that a request is about. Who does not show a token does not speak for an agent that has shown its own.
+    fn speaker(&self, extensions: &tonic::Extensions, named: &str) -> Result<String, Status> {
+        let caller = Caller::of(extensions)?;
+        let agent_id = caller.as_agent(named)?;
+        match caller {
+            Caller::Agent(_) => self.agents.note_token_shown(&agent_id),
+            Caller::StockAgent if self.agents.has_shown_token(&agent_id) => {
+                return Err(Status::unauthenticated(format!("agent {agent_id} has a token: send it as `authorization`")));
+            }
+            _ => {}
+        }
+        Ok(agent_id)
+    }
+
     /// Ends a step run for whoever may: a person who may run things, or the agent that has it.
     async fn cancel_step(&self, caller: &Caller, step_run_id: &str, agent_id: &str, reason: &str) -> Result<(), Status> {
         if step_run_id.is_empty() {
@@ -89,7 +103,7 @@ fn over(done: Result<(), Status>) -> Result<Option<String>, Status> {
 #[tonic::async_trait]
 impl AgentService for AgentCalls {
     async fn heartbeat(&self, asked: Request<pb::HeartbeatRequest>) -> Answered<pb::HeartbeatResponse> {
-        let agent_id = Caller::of(asked.extensions())?.as_agent(&asked.get_ref().agent_id)?;
+        let agent_id = self.speaker(asked.extensions(), &asked.get_ref().agent_id)?;
         let asked = asked.into_inner();
         let status_now = asked.status();
         let running = Some(i64::from(asked.running_step_runs_count.max(0)));
@@ -114,7 +128,7 @@ impl AgentService for AgentCalls {
     }
 
     async fn unregister(&self, asked: Request<pb::UnregisterRequest>) -> Answered<pb::UnregisterResponse> {
-        let agent_id = Caller::of(asked.extensions())?.as_agent(&asked.get_ref().agent_id)?;
+        let agent_id = self.speaker(asked.extensions(), &asked.get_ref().agent_id)?;
         // Who is not here is gone: existing agents break if they are told otherwise.
         self.agents.unregister(&agent_id, &asked.get_ref().reason).await.map_err(status)?;
         Ok(Response::new(pb::UnregisterResponse { success: true, message: "unregistered".into() }))
@@ -122,6 +136,7 @@ impl AgentService for AgentCalls {
 
     async fn fetch_step_run(&self, asked: Request<pb::FetchStepRunRequest>) -> Answered<pb::FetchStepRunResponse> {
         let agent_id = Caller::of(asked.extensions())?.as_proven_agent(&asked.get_ref().agent_id)?;
+        self.agents.note_token_shown(&agent_id);
         let most = usize::try_from(asked.get_ref().max_step_runs.max(1)).unwrap_or(1);
         let (step_runs, row) = self.agents.fetch(&agent_id, most).await.map_err(status)?;
         let message = if row.enabled { "ok" } else { "the agent waits for somebody's approval" };
@@ -132,7 +147,7 @@ impl AgentService for AgentCalls {
         &self,
         asked: Request<pb::ReportStepRunStatusRequest>,
     ) -> Answered<pb::ReportStepRunStatusResponse> {
-        let agent_id = Caller::of(asked.extensions())?.as_agent(&asked.get_ref().agent_id)?;
+        let agent_id = self.speaker(asked.extensions(), &asked.get_ref().agent_id)?;
         let asked = asked.into_inner();
         if asked.step_run_id.is_empty() {
             return Err(Status::invalid_argument("step_run_id is required"));
@@ -158,6 +173,7 @@ impl AgentService for AgentCalls {
         &self,
         asked: Request<pb::ReportJobRunStatusRequest>,
     ) -> Answered<pb::ReportJobRunStatusResponse> {
+        // Existing agents never send a token with this call.
         let agent_id = Caller::of(asked.extensions())?.as_agent(&asked.get_ref().agent_id)?;
         let asked = asked.into_inner();
         if asked.job_run_id.is_empty() {

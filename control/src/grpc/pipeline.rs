@@ -117,7 +117,8 @@ impl PipelineCalls {
             pipeline_id: asked.pipeline_id.clone(),
             name: given(&asked.name),
             description: given(&asked.description),
-            repo_url: given(&asked.repo_url),
+            // As it was shown, it stays as it is.
+            repo_url: given(&asked.repo_url).filter(|url| !url.contains("//…@")),
             default_branch: given(&asked.default_branch),
             path: given(&asked.pipeline_file_path),
             save_mode: Some(asked.save_mode()).filter(|mode| *mode != pb::PipelineSaveMode::Unspecified),
@@ -205,7 +206,12 @@ impl PipelineCalls {
             editor: named(asked.editor, who),
             commit: String::new(),
         };
-        if !pipeline.repo_url.is_empty() {
+        let repeated = match &*save.request_id {
+            "" => None,
+            request_id => self.pipelines.has_saved(&save.pipeline_id, request_id).await?,
+        };
+        // A request that comes again needs no repository.
+        if !pipeline.repo_url.is_empty() && repeated.is_none() {
             let Pushed { commit, branch } = self.repositories.push(&pipeline, &save.spec, &save).await?;
             if let Some(pr_branch) = branch {
                 return Ok(pb::SavePipelineSpecResponse {
@@ -243,6 +249,11 @@ fn checked(spec: &Spec) -> Result<Vec<String>, Refused> {
     Err(refused::invalid_spec(&report.problems))
 }
 
+/// A pipeline as anybody may see it: a password in its repository's address is left out.
+fn shown(pipeline: pb::PipelineDetail) -> pb::PipelineDetail {
+    pb::PipelineDetail { repo_url: crate::git::without_password(&pipeline.repo_url), ..pipeline }
+}
+
 /// Whom a request names, who may be somebody else for whom a script speaks; else the caller.
 fn named(name: String, caller: String) -> String {
     if name.is_empty() { caller } else { name }
@@ -262,7 +273,7 @@ impl PipelineService for PipelineCalls {
 
     async fn get_pipeline(&self, asked: Request<pb::GetPipelineRequest>) -> Answered<pb::GetPipelineResponse> {
         may(&asked, Role::Viewer)?;
-        let found = self.pipeline(&asked.into_inner().pipeline_id).await;
+        let found = self.pipeline(&asked.into_inner().pipeline_id).await.map(shown);
         let answer =
             |pipeline| pb::GetPipelineResponse { success: true, message: "ok".into(), pipeline: Some(pipeline), error: None };
         answer!(found.map(answer), GetPipelineResponse)
@@ -274,6 +285,7 @@ impl PipelineService for PipelineCalls {
         let paging = Paging::new(asked.page, asked.page_size);
         let found = self.pipelines.list(&asked.project_id, &asked.name, asked.status, paging).await;
         let (pipelines, total) = found.map_err(|error| refused::status(&error))?;
+        let pipelines = pipelines.into_iter().map(shown).collect();
         Ok(Response::new(pb::ListPipelinesResponse {
             success: true,
             message: "ok".into(),

@@ -55,14 +55,28 @@ impl Pipelines {
         row.fetch_optional(&mut *read).await?.as_ref().map(detail).transpose()
     }
 
-    /// The enabled pipelines whose definitions lie in repositories; of one project, if one is named. At most `most`, those first that
-    /// were synced least lately.
-    pub(crate) async fn in_repositories(&self, project_id: &str, most: i64) -> Result<Vec<pb::PipelineDetail>, DbError> {
+    /// The enabled pipelines whose definitions lie in repositories; of one project, if one is named. At most `most`, by their ids,
+    /// behind `after`.
+    pub(crate) async fn in_repositories(
+        &self,
+        project_id: &str,
+        after: &str,
+        most: i64,
+    ) -> Result<Vec<pb::PipelineDetail>, DbError> {
         let mut read = self.database.read().await?;
         let text = "SELECT * FROM t_pipeline WHERE repo_url <> '' AND is_enabled = 1 AND is_deleted = 0 AND ($1 = '' OR project_id = $1) \
-                    ORDER BY COALESCE(last_synced_at, 0), pipeline_id LIMIT $2";
-        let rows = sqlx::query(text).bind(project_id).bind(most).fetch_all(&mut *read).await?;
+                    AND pipeline_id > $2 ORDER BY pipeline_id LIMIT $3";
+        let rows = sqlx::query(text).bind(project_id).bind(after).bind(most).fetch_all(&mut *read).await?;
         rows.iter().map(detail).collect()
+    }
+
+    /// The commit that a request has saved already, if it has.
+    pub(crate) async fn has_saved(&self, pipeline_id: &str, request_id: &str) -> Result<Option<String>, DbError> {
+        let mut read = self.database.read().await?;
+        let found =
+            sqlx::query("SELECT revision_id, commit_sha FROM t_pipeline_revision WHERE pipeline_id = $1 AND request_id = $2");
+        let found = found.bind(pipeline_id).bind(request_id).fetch_optional(&mut *read).await?;
+        found.as_ref().map(commit_of).transpose()
     }
 
     /// Whether a request has begun a run already.

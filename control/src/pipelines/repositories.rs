@@ -13,8 +13,10 @@ use crate::spec::{self, Format, Spec};
 
 /// How often all of them are looked at.
 const EVERY: Duration = Duration::from_secs(60);
-/// At most so many are looked at in one go, the longest unseen first.
+/// So many are read from the database at a time.
 const AT_ONCE: i64 = 1_000;
+/// How long what was pushed is waited for before it begins runs.
+const SOON: Duration = Duration::from_secs(5);
 /// How many of those at a time.
 const TOGETHER: usize = 4;
 
@@ -119,16 +121,33 @@ impl Repositories {
 
     /// Takes the definitions of a project's pipelines; of all, if none is named. What cannot be read now stays as it was.
     pub(crate) async fn sync_all(&self, project_id: &str) {
-        let pipelines = match self.pipelines.in_repositories(project_id, AT_ONCE).await {
-            Ok(pipelines) => pipelines,
-            Err(why) => return tracing::warn!(%why, "which definitions lie in repositories cannot be read"),
-        };
+        let mut after = String::new();
+        loop {
+            let pipelines = match self.pipelines.in_repositories(project_id, &after, AT_ONCE).await {
+                Ok(pipelines) => pipelines,
+                Err(why) => return tracing::warn!(%why, "which definitions lie in repositories cannot be read"),
+            };
+            let Some(last) = pipelines.last() else { return };
+            after.clone_from(&last.pipeline_id);
+            self.sync_these(pipelines).await;
+        }
+    }
+
+    /// As [`Self::sync_all`], but not for long: what does not answer in time stays as it was, until it is looked at again.
+    pub(crate) async fn sync_soon(&self, project_id: &str) {
+        if tokio::time::timeout(SOON, self.sync_all(project_id)).await.is_err() {
+            tracing::warn!(project = project_id, "a repository does not answer in time; what begins now is as it was last read");
+        }
+    }
+
+    async fn sync_these(&self, pipelines: Vec<pb::PipelineDetail>) {
         let synced = futures_util::stream::iter(pipelines).for_each_concurrent(TOGETHER, async |pipeline| {
-            let head = self.git.head(&place(&pipeline)).await;
-            if head.is_ok_and(|head| head == pipeline.last_commit_sha) {
-                return;
-            }
-            if let Err(why) = self.sync(&pipeline).await {
+            let synced = match self.git.head(&place(&pipeline)).await {
+                Ok(head) if head == pipeline.last_commit_sha => Ok(()),
+                Ok(_) => self.sync(&pipeline).await,
+                Err(why) => Err(why.into()),
+            };
+            if let Err(why) = synced {
                 tracing::warn!(pipeline = pipeline.pipeline_id, %why, "a definition stays as it was last read from its repository");
             }
         });

@@ -108,7 +108,13 @@ fn push_by(feed: &Feed, agent_id: &str, kind: &str, content: &str) {
     feed.0.send_modify(|events| {
         let event_id = format!("e{}", events.len());
         let agent_id = agent_id.to_owned();
-        events.push(Accepted { agent_id, event_id, event_type: format!("arcentra.{kind}"), payload: content.into() });
+        events.push(Accepted {
+            agent_id,
+            event_id,
+            step_run_id: String::new(),
+            event_type: format!("arcentra.{kind}"),
+            payload: content.into(),
+        });
     });
 }
 

@@ -63,6 +63,7 @@ pub(in crate::grpc) async fn open<K: Kind>(
     asked: Request<Streaming<K::Up>>,
 ) -> Result<Response<Answers<K::Down>>, Status> {
     let agent_id = Caller::of(asked.extensions())?.as_proven_agent("")?;
+    agents.note_token_shown(&agent_id);
     let sign = Sign { agent_id: agent_id.clone(), ..Sign::default() };
     let (row, opened) = agents.alive(sign).await.map_err(status)?;
     let (held, up, down, closed) = agents.channels().open(&row);

@@ -166,11 +166,6 @@ fn what_is_allowed_but_hardly_meant_is_a_warning() {
             "",
             "line 5, column 12: job[0] 'j': source.type 'svn' is unknown; it is fetched with git",
         ),
-        (
-            "",
-            "agent_selector: {match_labels: {a: b}}",
-            "line 9, column 5: job[0] 'j': step[0] 's': agent_selector does nothing unless run_on_agent is true",
-        ),
     ] {
         let text = with(job, step);
         assert_eq!((wrong(&text), warnings(&text)), (vec![], vec![message.to_owned()]));

@@ -61,9 +61,6 @@ impl Checker<'_> {
             let at = expression.map_or_else(|| about.key("agent_selector"), |index| here.element("match_expressions", index));
             self.wrong(&at, message);
         }
-        if !step.run_on_agent {
-            self.warn(&here, "agent_selector does nothing unless run_on_agent is true");
-        }
     }
 
     /// A duration above zero, if there is one.

@@ -34,11 +34,13 @@ pub use self::outlive::Outlive;
 use self::ack::{Sent, Tally};
 use self::decode::{decode_event, named_agent};
 use self::mark::{Holes, StreamMark};
+use self::parts::EventParts;
+use self::payload::Struct;
 use crate::access::Identity;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::id::{AgentId, CONTROL_PLANE, Id};
-use crate::store::events::{Commit, EventFate, EventLog};
+use crate::store::events::{Commit, DeadReason, EventFate, EventLog, Incoming, IncomingEvent};
 use crate::store::{Position, SpaceGate, StoreError};
 
 /// Batches of more bytes than this are decoded on a thread that may be kept busy.
@@ -79,7 +81,14 @@ impl EventIngest {
     }
 
     /// Decodes a batch and hands it to the event log, as soon as there is memory for it. `slot` is let go of once it is on disk.
-    async fn submit(&self, agent: &AgentId, batch: EventBatch, slot: Option<OwnedSemaphorePermit>) -> Result<Underway, Status> {
+    /// Without `may_begin_runs`, events that would are dead letters.
+    async fn submit(
+        &self,
+        agent: &AgentId,
+        may_begin_runs: bool,
+        batch: EventBatch,
+        slot: Option<OwnedSemaphorePermit>,
+    ) -> Result<Underway, Status> {
         self.admit()?;
         if batch.too_many {
             return Err(Status::invalid_argument(format!(
@@ -92,7 +101,13 @@ impl EventIngest {
         let bytes: usize = events.iter().map(Bytes::len).sum();
         let max_bytes = self.max_event_bytes;
         let sender = agent.clone();
-        let decode = move || -> Vec<_> { events.into_iter().map(|raw| decode_event(raw, &sender, max_bytes)).collect() };
+        let decode = move || -> Vec<_> {
+            let judged = |raw| match decode_event(raw, &sender, max_bytes) {
+                event if may_begin_runs => event,
+                event => unless_about_source(event),
+            };
+            events.into_iter().map(judged).collect()
+        };
         let events = if bytes > DECODE_ASIDE_BYTES {
             tokio::task::spawn_blocking(decode).await.map_err(|error| Status::internal(format!("cannot decode: {error}")))?
         } else {
@@ -115,6 +130,23 @@ impl EventIngest {
             None => mark.unmoved(),
         };
         PushEventsResponse { ack: Some(tally.ack(answer)) }
+    }
+}
+
+/// An event about source code, which begins runs, as a dead letter.
+fn unless_about_source(event: Incoming) -> Incoming {
+    const SCM: &str = "arcentra.scm.";
+    let is_about_source = |raw: &Bytes| {
+        EventParts::of(raw).is_ok_and(|parts| {
+            let inner = Struct::new(parts.payload).text("type").unwrap_or_default();
+            parts.event_type.starts_with(SCM) || inner.starts_with(SCM)
+        })
+    };
+    match event {
+        Incoming::Event(IncomingEvent { event_id, seq, raw, .. }) if is_about_source(&raw) => {
+            Incoming::Dead { seq, event_id: Some(event_id), reason: DeadReason::NotAllowed, raw }
+        }
+        event => event,
     }
 }
 
@@ -157,15 +189,18 @@ impl Underway {
 }
 
 /// Who sends on a stream: the agent whose token it is; else whom the handshake names, or the first event that names anyone.
-struct Sender(Option<AgentId>);
+struct Sender {
+    agent: Option<AgentId>,
+    may_begin_runs: bool,
+}
 
 impl Sender {
     fn of(identity: &Identity) -> Self {
-        Self(identity.agent().cloned())
+        Self { agent: identity.agent().cloned(), may_begin_runs: identity.may_begin_runs() }
     }
 
     fn handshake(&mut self, handshake: &AgentHandshake) -> Result<(), Status> {
-        match &self.0 {
+        match &self.agent {
             _ if handshake.agent_id.is_empty() => Ok(()),
             Some(agent) if agent.as_str() == handshake.agent_id => Ok(()),
             Some(agent) => Err(Status::invalid_argument(format!(
@@ -178,12 +213,12 @@ impl Sender {
 
     /// The agent of a batch; none only if that has no events.
     fn of_batch(&mut self, events: &[Bytes]) -> Result<Option<&AgentId>, Status> {
-        if self.0.is_none() && !events.is_empty() {
+        if self.agent.is_none() && !events.is_empty() {
             let name = events.iter().find_map(|event| named_agent(event));
             let missing = "no agent is named; send a handshake with agent_id first, or set meta.agent_id";
             self.set(name.ok_or_else(|| Status::invalid_argument(missing))?, "meta.agent_id")?;
         }
-        Ok(self.0.as_ref())
+        Ok(self.agent.as_ref())
     }
 
     fn set(&mut self, name: &str, field: &str) -> Result<(), Status> {
@@ -192,7 +227,7 @@ impl Sender {
             let why = format!("{field} is {name:?}, which is the control plane's own name; give the agent another");
             return Err(Status::permission_denied(why));
         }
-        self.0 = Some(agent);
+        self.agent = Some(agent);
         Ok(())
     }
 }

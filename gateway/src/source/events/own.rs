@@ -54,7 +54,7 @@ impl OwnEvents {
     pub async fn append(&self, events: &[Event]) -> Result<(), String> {
         let events: Vec<Bytes> = events.iter().map(|event| event.encode_to_vec().into()).collect();
         let batch = EventBatch { events, ..EventBatch::default() };
-        let underway = self.ingest.submit(&self.agent, batch, None).await.map_err(|status| status.message().to_owned())?;
+        let underway = self.ingest.submit(&self.agent, true, batch, None).await.map_err(|status| status.message().to_owned())?;
         let fates = underway.fates.await.unwrap_or(Err(StoreError::Closed)).map_err(|error| error.to_string())?;
         let dead = fates.iter().filter(|fate| matches!(fate, EventFate::Dead)).count();
         if dead > 0 {
@@ -80,10 +80,10 @@ impl OwnEvents {
     }
 }
 
-/// An event's type: of its envelope, else its own.
+/// An event's type, of its envelope, else its own; and the step run that it is about, as its sender says (`meta.step_id`).
 #[must_use]
-pub fn kind_of(event: &StoredEvent) -> Option<String> {
-    CloudEvent::of(event).ok().map(|event| event.kind.to_owned())
+pub fn kind_of(event: &StoredEvent) -> Option<(String, String)> {
+    CloudEvent::of(event).ok().map(|event| (event.kind.to_owned(), event.step_id.to_owned()))
 }
 
 /// An event as CloudEvents JSON of at most `limit` bytes.

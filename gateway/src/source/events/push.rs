@@ -41,15 +41,16 @@ where
             }
             Some(Payload::Batch(batch)) => {
                 began = Instant::now();
+                let may_begin_runs = sender.may_begin_runs;
                 if let Some(agent) = sender.of_batch(&batch.events)? {
-                    ingest.submit(agent, batch, None).await?.arrive(ingest, &mut tally, &mut mark).await?;
+                    ingest.submit(agent, may_begin_runs, batch, None).await?.arrive(ingest, &mut tally, &mut mark).await?;
                 }
             }
             None => {}
         }
     }
     tally.count(PROTOCOL);
-    let response = ingest.answer(sender.0.as_ref(), tally, &mut mark);
+    let response = ingest.answer(sender.agent.as_ref(), tally, &mut mark);
     record_ack(PROTOCOL, began);
     Ok(Response::new(response))
 }

@@ -92,11 +92,12 @@ where
             }
             Some(Payload::Batch(batch)) => {
                 let began = Instant::now();
+                let may_begin_runs = sender.may_begin_runs;
                 let underway = match sender.of_batch(&batch.events)? {
                     Some(agent) => {
                         let bytes = u32::try_from(cost(&batch)).unwrap_or(u32::MAX).min(WINDOW_BYTES);
                         let slot = Arc::clone(&window).acquire_many_owned(bytes).await.ok();
-                        Some((agent.clone(), ingest.submit(agent, batch, slot).await?))
+                        Some((agent.clone(), ingest.submit(agent, may_begin_runs, batch, slot).await?))
                     }
                     None => None,
                 };

@@ -91,6 +91,9 @@ pub enum DeadReason {
     /// `meta.pipeline_id` or `meta.step_id` over 256 bytes, or with control characters.
     #[error("its meta.pipeline_id or meta.step_id is longer than 256 bytes or holds a control character")]
     BadName = 10,
+    /// Its type is `arcentra.scm.…`, which begins runs, and its sender may not.
+    #[error("its type begins runs, and its sender is not allowed to; send it with the token of a person or a script")]
+    NotAllowed = 11,
     /// A reason that a later release knows.
     #[error("for a reason that a later release knows")]
     Unknown = 255,
@@ -112,6 +115,7 @@ impl DeadReason {
             R::TooDeep,
             R::TooManyFields,
             R::BadName,
+            R::NotAllowed,
         ]
         .into_iter()
         .find(|reason| *reason as u8 == number)

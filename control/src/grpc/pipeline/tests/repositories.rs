@@ -102,3 +102,48 @@ async fn whatever_a_repository_has_is_taken_over_in_the_background() {
     let (spec, _, commit) = service.pipelines.head(&id).await.unwrap().unwrap();
     assert_eq!((&*spec.jobs[0].name, commit), ("two", origin.git(&["rev-parse", "main"], "")));
 }
+
+#[tokio::test]
+async fn another_file_of_the_same_commit_is_another_definition() {
+    let (service, _fresh) = services().await.remove(0);
+    let origin = Origin::new(ONE);
+    let id = pipeline(&service, &origin, pb::PipelineSaveMode::Direct).await;
+    let there =
+        |path: &str| pb::UpdatePipelineRequest { pipeline_id: id.clone(), pipeline_file_path: path.into(), ..Default::default() };
+    call!(service, update_pipeline, there("ci/two.yaml"));
+    call!(service, save_pipeline_spec, save(&id, &two(), ""));
+    for (path, job) in [("p.yaml", "one"), ("ci/two.yaml", "two")] {
+        call!(service, update_pipeline, there(path));
+        assert_eq!(call!(service, get_pipeline_spec, spec_of(&id)).spec.unwrap().jobs[0].name, job);
+        let found = call!(service, get_pipeline, get(&id)).pipeline.unwrap();
+        assert_eq!(found.last_commit_sha, origin.git(&["rev-parse", "main"], ""), "it is not read again without need");
+    }
+}
+
+#[tokio::test]
+async fn a_save_that_comes_again_is_the_same_and_no_conflict() {
+    let (service, _fresh) = services().await.remove(0);
+    let origin = Origin::new(ONE);
+    let id = pipeline(&service, &origin, pb::PipelineSaveMode::Direct).await;
+    let head = call!(service, get_pipeline_spec, spec_of(&id)).head_commit_sha;
+    let request = pb::SavePipelineSpecRequest { request_id: "r".into(), ..save(&id, &two(), &head) };
+    let first = call!(service, save_pipeline_spec, request.clone());
+    let again = call!(service, save_pipeline_spec, request);
+    assert_eq!((&again.commit_sha, &*again.message), (&first.commit_sha, "idempotent request"));
+}
+
+#[tokio::test]
+async fn a_password_in_a_repositorys_address_is_shown_to_nobody() {
+    let (service, _fresh) = services().await.remove(0);
+    let repo_url = "https://bot:hunter2@nowhere.invalid/repo".to_owned();
+    let id = call!(service, create_pipeline, pb::CreatePipelineRequest { repo_url, ..draft() }).pipeline_id;
+    let shown = call!(service, get_pipeline, get(&id)).pipeline.unwrap().repo_url;
+    assert_eq!(shown, "https://…@nowhere.invalid/repo");
+    let listed = call!(service, list_pipelines, pb::ListPipelinesRequest::default()).pipelines;
+    assert_eq!(listed[0].repo_url, shown);
+    // As it is shown, it can be sent back.
+    let same = pb::UpdatePipelineRequest { pipeline_id: id.clone(), repo_url: shown, name: "other".into(), ..Default::default() };
+    call!(service, update_pipeline, same);
+    let kept = service.pipelines.get(&id).await.unwrap().unwrap();
+    assert_eq!((&*kept.name, &*kept.repo_url), ("other", "https://bot:hunter2@nowhere.invalid/repo"));
+}

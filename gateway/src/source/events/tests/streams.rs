@@ -293,3 +293,20 @@ async fn nobody_is_let_in_under_the_control_planes_name() {
     let refused = push_events(&gateway.ingest, &Identity::Anonymous, requests).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
 }
+
+#[tokio::test]
+async fn only_people_and_scripts_send_events_that_begin_runs() {
+    let push = async |identity: &Identity| {
+        let gateway = gateway();
+        let mut event = event("a", 1, "x");
+        event.event_type = "arcentra.scm.push".into();
+        let requests = stream::iter([Ok(handshake("a", 0)), Ok(raw_batch(vec![encode(&event)]))]);
+        push_events(&gateway.ingest, identity, requests).await.unwrap().into_inner().ack.unwrap().rejected_seqs
+    };
+    for identity in [Identity::StockAgent, Identity::Agent(Id::parse("a").unwrap())] {
+        assert_eq!(push(&identity).await, [1], "{identity}");
+    }
+    for identity in [Identity::Anonymous, Identity::named("script")] {
+        assert!(push(&identity).await.is_empty(), "{identity}");
+    }
+}
