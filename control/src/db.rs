@@ -6,7 +6,7 @@
 //! **One writer.** All that the engine knows is written through one connection, its own ([`Database::writer`]). In PostgreSQL that
 //! connection holds a lock of the whole database, so that a second program on the same database waits, and one whose connection broke
 //! can write nothing more. Readers ([`Database::read`]) are several and never wait for the writer. Tokens alone are written beside it
-//! ([`Database::guest`]): the engine keeps nothing of them in memory.
+//! (`Database::guest`): the engine keeps nothing of them in memory.
 
 use std::path::Path;
 use std::time::Duration;
