@@ -31,6 +31,8 @@ const BATCH: usize = 100;
 const WINDOW: usize = 8;
 /// An answer may take as long while the gateway's disk or a sink is slow.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// A session without events is closed after this time: a gateway that stops waits for open ones.
+const IDLE: Duration = Duration::from_secs(1);
 /// How long the thread may go on at the end; what is left waits on disk.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
@@ -130,17 +132,20 @@ impl Rounds {
             }
             backoff.reset();
         }
-        // A connection is opened when there is something to send.
-        while self.own.pending().is_empty() {
-            if self.closed.is_some() {
-                return Ok(());
+        loop {
+            // A connection is opened when there is something to send.
+            while self.own.pending().is_empty() {
+                if self.closed.is_some() {
+                    return Ok(());
+                }
+                let event = self.incoming.recv().await;
+                self.keep(event);
             }
-            let event = self.incoming.recv().await;
-            self.keep(event);
+            self.session(backoff).await?;
         }
-        self.session(backoff).await
     }
 
+    /// Sends what waits and what comes, until nothing has come for a while.
     async fn session(&mut self, backoff: &mut Backoff) -> Result<(), UplinkError> {
         let mut client = timeout(PATIENCE, self.target.connect()).await.map_err(|_| UplinkError::Silent)??;
         // Handshake and window: a send never has to wait.
@@ -165,7 +170,7 @@ impl Rounds {
                 sent = last;
             }
             let quiet = unanswered.is_empty();
-            if quiet && self.closed.is_some() {
+            if quiet && (self.closed.is_some() || heard.elapsed() >= IDLE) {
                 return Ok(());
             }
             let last_moment = self.closed.unwrap_or(heard + ANSWER_WITHIN);
@@ -178,6 +183,7 @@ impl Rounds {
                 }
                 event = self.incoming.recv(), if self.closed.is_none() => self.keep(event),
                 () = sleep_until(last_moment.min(heard + ANSWER_WITHIN)), if !quiet => return Err(UplinkError::Silent),
+                () = sleep_until(heard + IDLE), if quiet => {}
             }
         }
     }

@@ -171,6 +171,11 @@ impl Turn<'_> {
     }
 }
 
+/// In a step's environment: the repository of its job's sources.
+const SOURCE_REPO: &str = "ARCGATE_SOURCE_REPO";
+/// And the branch, tag or commit of it; empty for the repository's own.
+const SOURCE_BRANCH: &str = "ARCGATE_SOURCE_BRANCH";
+
 /// What an agent is given: the step with all values filled in.
 fn assignment(loaded: &Loaded, step: StepIndex) -> Result<pb::StepRun, template::TooLong> {
     let (job, row): (_, &StepRow) = (&loaded.spec.jobs[step.job], &loaded.steps[step.job][step.step]);
@@ -179,6 +184,12 @@ fn assignment(loaded: &Loaded, step: StepIndex) -> Result<pb::StepRun, template:
     let value_of = |name: &str| plan.value_of(name);
     let args = of.args.as_ref().map_or_else(|| Ok(Struct::default()), |args| template::fill_struct(args, &value_of))?;
     let mut env = template::environment(plan.variables(), &loaded.spec, job, of, &value_of)?;
+    if let Some(source) = &job.source {
+        // Whoever executes the job's first step brings them into its workspace first.
+        for (name, text) in [(SOURCE_REPO, &source.repo), (SOURCE_BRANCH, &source.branch)] {
+            env.insert(name.to_owned(), template::fill(text, &value_of)?.into_owned());
+        }
+    }
     env.extend(row.env.clone().unwrap_or_default());
     let selector = of.agent_selector.as_ref().map(|selector| pb::AgentSelector {
         match_labels: selector.match_labels.clone(),

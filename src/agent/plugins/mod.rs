@@ -27,6 +27,7 @@ use arcgate_api::agent::v1::StepRun;
 use serde_json::{Map, Value};
 
 use self::external::External;
+pub(super) use self::git::sources;
 use super::Shared;
 use super::events::About;
 use super::step::{Ending, Program, StepLog};

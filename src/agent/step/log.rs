@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arcgate_api::agent::v1::StepRun;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -12,6 +13,7 @@ use crate::agent::Shared;
 use crate::agent::desk::Report;
 use crate::agent::events::About;
 use crate::agent::mask::Mask;
+use crate::agent::stop::Why;
 use crate::push::event::Identity;
 use crate::push::notes::Notes;
 use crate::push::session;
@@ -87,18 +89,29 @@ impl StepLog {
     }
 
     /// No more lines will come. Returns when the gateway knows that and has them all on disk, or has taken too long; then the lines still
-    /// go, and the event that says that all is over goes behind them.
-    pub(super) async fn finish(self, shared: &Arc<Shared>, about: &About, report: &Report, took: Duration) {
+    /// go, and the event that says that all is over goes behind them. False: the agent ends, and nothing is to be reported.
+    pub(super) async fn finish(
+        self,
+        shared: &Arc<Shared>,
+        about: &About,
+        report: &Report,
+        took: Duration,
+        mut told: watch::Receiver<Option<Why>>,
+    ) -> bool {
         self.spool.end();
         let mut connected = shared.connected.subscribe();
         let mut since = Instant::now();
         while !self.has_arrived() && since.elapsed() < LOG_FIRST {
             // Without a channel nobody could hear the report either.
-            if !*connected.borrow_and_update() {
-                let _ = connected.changed().await;
-                since = Instant::now();
+            let away = !*connected.borrow_and_update();
+            tokio::select! {
+                _ = connected.changed(), if away => since = Instant::now(),
+                () = sleep(TICK), if !away => {}
+                _ = told.wait_for(|why| *why == Some(Why::Leaving)) => {
+                    self.abandon().await;
+                    return false;
+                }
             }
-            sleep(TICK).await;
         }
         let all = self.has_arrived();
         let finished = about.finished(report, took);
@@ -117,6 +130,7 @@ impl StepLog {
                 shared.courier.send(finished);
             }
         });
+        true
     }
 
     /// The agent ends: what there is may go, for a moment.

@@ -78,12 +78,15 @@ pub(super) async fn live(shared: Arc<Shared>, step: StepRun, told: watch::Receiv
     let mask = Arc::new(Mask::new(step.secrets.values().map(String::as_str)));
     let log = StepLog::open(&shared, &step, mask.clone());
     let about = events::About::new(&shared.own.agent_id, &step);
+    let leaving = told.clone();
     let ending = perform(&shared, &step, &about, &log, told).await;
     let Some(report) = ending.report(&step.step_run_id, &mask) else {
         return log.abandon().await;
     };
     shared.courier.send(about.ended(&report, began.elapsed()));
-    log.finish(&shared, &about, &report, began.elapsed()).await;
+    if !log.finish(&shared, &about, &report, began.elapsed(), leaving).await {
+        return;
+    }
     // The receiver is the agent's main loop; without it nobody reports anything.
     let _ = ended.send(report).await;
 }
@@ -113,6 +116,12 @@ async fn perform(
         log.say(&format!("this agent runs no containers: the step runs on its machine, not in the image {}", step.image));
     }
     let mut stop = Stop::new(told, limit);
+    if let Some(ending) = plugins::sources(&work, &mut stop).await {
+        if let Ending::Failed { message, .. } = &ending {
+            log.say(message);
+        }
+        return ending;
+    }
     let ending = match plugins::find(step, shared.options.plugins.as_deref()) {
         Ok(plugin) => plugin.run(&work, &mut stop).await,
         Err(why) => Ending::failed(why),

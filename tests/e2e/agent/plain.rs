@@ -158,3 +158,39 @@ fn an_agent_that_cannot_begin_says_what_to_do() -> Outcome<()> {
         Ok(())
     })
 }
+
+#[test]
+fn a_jobs_sources_are_in_its_workspace_before_its_first_step() -> Outcome<()> {
+    run(120, async {
+        let place = Place::start().await?;
+        let _agent = place.agent("one", &[])?;
+        let origin = place.path("origin");
+        let script = "git init -q -b trunk $0 && cd $0 && echo from-the-repository >file && git add file && \
+                      git -c user.name=t -c user.email=t@localhost commit -q -m begin";
+        let made = std::process::Command::new("sh").args(["-ec", script]).arg(&origin).status()?;
+        assert!(made.success());
+        let jobs = format!(
+            "\
+- name: good
+  source: {{type: git, repo: '{origin}', branch: trunk}}
+  steps:
+  - {{name: look, uses: shell, args: {{run: 'cat file; echo changed >file'}}}}
+  - {{name: again, uses: shell, args: {{run: 'cat file'}}}}
+- name: bad
+  source: {{type: git, repo: '{origin}', branch: nowhere}}
+  steps:
+  - {{name: never, uses: shell, args: {{run: 'echo started'}}}}
+",
+            origin = origin.display()
+        );
+        let run_id = place.run(&jobs).await?;
+        let look = place.step(&run_id, "look", StepRunStatus::Success).await?;
+        assert!(place.log(&look.step_run_id).await?.ends_with("from-the-repository\n"));
+        let again = place.step(&run_id, "again", StepRunStatus::Success).await?;
+        assert_eq!(place.log(&again.step_run_id).await?, "changed\n", "they are fetched once");
+        let never = place.step(&run_id, "never", StepRunStatus::Failed).await?;
+        assert!(never.error_message.contains("the job's source cannot be fetched"), "{}", never.error_message);
+        assert!(!place.log(&never.step_run_id).await?.contains("started"));
+        Ok(())
+    })
+}

@@ -3,6 +3,7 @@
 mod commands;
 mod permissions;
 mod runs;
+mod work;
 
 use std::fs;
 
