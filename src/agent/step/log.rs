@@ -107,7 +107,7 @@ impl StepLog {
             tokio::select! {
                 _ = connected.changed(), if away => since = Instant::now(),
                 () = sleep(TICK), if !away => {}
-                _ = told.wait_for(|why| *why == Some(Why::Leaving)) => {
+                () = leaving(&mut told) => {
                     self.abandon().await;
                     return false;
                 }
@@ -144,5 +144,12 @@ impl StepLog {
     /// Whether the gateway has all lines on disk, and knows that there are no more: then nobody's end takes one of them back.
     fn has_arrived(&self) -> bool {
         self.spool.with(|spool| spool.is_done())
+    }
+}
+
+/// Resolves when the agent ends.
+async fn leaving(told: &mut watch::Receiver<Option<Why>>) {
+    if told.wait_for(|why| *why == Some(Why::Leaving)).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

@@ -147,22 +147,24 @@ async fn secrets_reach_the_program_and_not_its_log() {
 }
 
 #[tokio::test]
-async fn a_step_is_reported_only_when_the_gateway_has_the_end_of_its_log() {
+async fn a_step_is_reported_only_when_the_gateway_has_all_of_its_log_on_disk() {
     let bench = Bench::new();
     let (step, log) = (script(""), StepLog::unsent(Mask::default()));
     log.say("last words");
     let (spool, _) = log.parts();
     let report = Ending::Succeeded.report("s1", &Mask::default()).unwrap();
     let shared = bench.shared.clone();
-    let finished = tokio::spawn(async move {
-        log.finish(&shared, &About::new("a", &step), &report, Duration::ZERO).await;
-    });
+    let (_stays, told) = tokio::sync::watch::channel(None);
+    let finished = tokio::spawn(async move { log.finish(&shared, &About::new("a", &step), &report, Duration::ZERO, told).await });
     eventually("no more lines come", || spool.with(|spool| spool.take(0).is_some())).await;
     eventually("the end is to be sent", || spool.with(|spool| spool.end_to_send().is_some())).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(!finished.is_finished());
     spool.with(|spool| spool.end_acked());
-    finished.await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!finished.is_finished());
+    spool.with(|spool| spool.answered(2, 1));
+    assert!(finished.await.unwrap(), "it is to be reported");
 }
 
 #[tokio::test]
@@ -182,4 +184,19 @@ async fn a_step_has_only_what_it_needs_of_the_agents_environment() {
     assert!(log.contains("PATH=") && log.contains("ARCGATE_STEP_RUN_ID=s1\n") && log.contains("CI=true\n"), "{log}");
     assert!(!log.contains("CARGO"), "{log}");
     assert!(log.trim_end().ends_with(&bench.workspace(&script("")).display().to_string()), "{log}");
+}
+
+#[tokio::test]
+async fn an_agent_that_ends_reports_no_step_whose_log_has_not_arrived_and_waits_for_nobody() {
+    let bench = Bench::new();
+    let (step, log) = (script(""), StepLog::unsent(Mask::default()));
+    log.say("last words");
+    let report = Ending::Succeeded.report("s1", &Mask::default()).unwrap();
+    let (tell, told) = tokio::sync::watch::channel(None);
+    // Nobody can be reached.
+    bench.shared.connected.send_replace(false);
+    let shared = bench.shared.clone();
+    let finished = tokio::spawn(async move { log.finish(&shared, &About::new("a", &step), &report, Duration::ZERO, told).await });
+    tell.send_replace(Some(Why::Leaving));
+    assert!(!finished.await.unwrap());
 }

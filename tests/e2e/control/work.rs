@@ -201,7 +201,7 @@ fn agents_report_and_are_told_to_stop_over_unary_calls() -> Outcome<()> {
             ..Default::default()
         };
         done!(agents, report_job_run_status, report);
-        let whole = agent::CancelJobRunRequest { job_run_id: second.workspace, reason: "enough".into(), ..Default::default() };
+        let whole = agent::CancelJobRunRequest { job_run_id: second.workspace, reason: "enough".into() };
         done!(place.agents(&place.operator)?, cancel_job_run, whole);
         let ended = async || {
             let run = run_of(&place, &run_id).await?;

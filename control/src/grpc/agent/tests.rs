@@ -208,12 +208,15 @@ async fn an_agent_speaks_for_itself_only_and_a_viewer_only_looks() {
         assert_eq!(refused!(place, who, fetch_step_run, fetch(&x)), Code::Unauthenticated);
         assert_eq!(refused!(place, who, connect, futures_util::stream::empty()), Code::Unauthenticated);
     }
-    // Where the operator lets them in, agents without a token say how they stand.
-    assert!(done!(place, "stock agent", heartbeat, heartbeat(&x)).success);
+    // Where the operator lets them in, agents without a token say how they stand; but nobody does so for one that has shown its own.
+    let z = place.agent(&[], 9).await;
+    assert!(done!(place, "stock agent", heartbeat, heartbeat(&z)).success);
     assert_eq!(refused!(place, "stock agent", heartbeat, heartbeat("")), Code::InvalidArgument);
-    assert!(done!(place, "stock agent", report_step_run_status, report(&x)).success);
+    assert!(done!(place, "stock agent", unregister, unregister(&z)).success);
+    assert_eq!(refused!(place, "stock agent", heartbeat, heartbeat(&x)), Code::Unauthenticated);
+    assert_eq!(refused!(place, "stock agent", report_step_run_status, report(&x)), Code::Unauthenticated);
+    assert_eq!(refused!(place, "stock agent", unregister, unregister(&x)), Code::Unauthenticated);
     assert!(done!(place, &as_x, cancel_step_run, cancel("disk full")).success);
-    assert!(done!(place, "stock agent", unregister, unregister(&x)).success);
 }
 
 #[tokio::test]
