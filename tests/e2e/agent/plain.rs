@@ -138,16 +138,17 @@ fn events_of_steps_are_in_the_event_log() -> Outcome<()> {
 #[test]
 fn an_agent_that_cannot_begin_says_what_to_do() -> Outcome<()> {
     run(60, async {
-        let place = Place::start().await?;
+        let place = crate::control::Place::start().await?;
+        let folder = crate::harness::folder()?;
         let server = format!("http://{}", place.rig.gateway.addresses.grpc);
-        let state = place.path("new").display().to_string();
+        let state = folder.path().join("new").display().to_string();
         let words = ["agent", "--server", &server, "--state", &state];
         let refused = place.rig.arcgate(&words).await?;
         assert_eq!(refused.status.code(), Some(1));
         let said = String::from_utf8_lossy(&refused.stderr);
         assert!(said.contains("--registration-token-file"), "{said}");
 
-        let file = place.path("token");
+        let file = folder.path().join("token");
         std::fs::write(&file, "art_0000\n")?;
         let file = file.display().to_string();
         let words = [&words[..], &["--registration-token-file", &file]].concat();
